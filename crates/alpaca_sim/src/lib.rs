@@ -1,0 +1,1 @@
+//! A simulated Alpaca market-data venue over real TCP.

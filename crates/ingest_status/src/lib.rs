@@ -1,0 +1,1 @@
+//! The heartbeat document and the verdict on it, shared by producer and consumers.

@@ -1,0 +1,1 @@
+//! What the operators decided: flags, holds and the edges between them.
