@@ -1,1 +1,13 @@
 //! What to do next on one Alpaca connection, and how to read its frames; sans-IO.
+//!
+//! Nothing here knows a socket, a clock or a random number: bytes, instants and seeds are passed in, so that every
+//! path can be tested by calling it. Two halves share the message model:
+//!
+//! - the codec: [`decode`] turns frames into a reused [`message::Batch`], [`encode`] writes what the client says;
+//! - the connection: what to dial, send, close and wait for.
+
+pub mod decode;
+pub mod encode;
+pub mod message;
+pub mod subscription;
+pub mod symbol;
