@@ -1,0 +1,275 @@
+//! When the flag file is looked at, and what a look showed.
+//!
+//! A look arms the directory events and reads the file, on a blocking thread and under a time limit.
+//! It is due at once after an event, and every `poll` besides. One look is in flight at a time; only
+//! where it hangs and the directory then reports a change may a second start, since the file that
+//! hangs may have been replaced. So no more than two threads ever hang here.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+use super::directory_events::DirectoryEvents;
+use crate::flag::{self, READ_LIMIT_BYTES};
+use crate::hold_set::{Doubt, Observation};
+
+/// How long a look may take before the file counts as hanging.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
+
+/// The least time from the start of a look to the next: storms of events cost no more than this.
+const LOOK_SPACING: Duration = Duration::from_millis(5);
+
+/// How long a text in doubt is looked at again before it is believed: a file that is truncated and then
+/// written, or deleted and created, is in doubt for a moment.
+const SETTLE_LIMIT: Duration = Duration::from_millis(20);
+
+/// The longest poll interval; longer ones would overflow the clock.
+const POLL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The flag file and the looks at it.
+#[derive(Debug)]
+pub(super) struct FlagFile {
+    path: PathBuf,
+    poll: Duration,
+    woken: Arc<Notify>,
+    /// None while a look has them along, and where events are not wanted or cannot be had.
+    events: Option<DirectoryEvents>,
+    /// Why the directory cannot be watched, so as to warn once.
+    unwatched: Option<String>,
+    look: Option<Look>,
+    /// A look that hung while the file was replaced; what it brings comes too late to count.
+    left_behind: Option<JoinHandle<Seen>>,
+    last_look: Instant,
+    next_look: Instant,
+    /// The directory has reported a change since the last look began.
+    stirred: bool,
+    /// Since when the text is in doubt without having been reported so.
+    doubtful_since: Option<Instant>,
+    reported: Option<Observation>,
+}
+
+#[derive(Debug)]
+struct Look {
+    task: JoinHandle<Seen>,
+    started: Instant,
+    overdue: bool,
+}
+
+/// What a look brings back.
+#[derive(Debug)]
+struct Seen {
+    observation: Observation,
+    events: Option<DirectoryEvents>,
+    unwatched: Option<String>,
+}
+
+enum Step {
+    Looked(Result<Seen, JoinError>),
+    Overdue,
+    CameLate(Result<Seen, JoinError>),
+    Stirred,
+    LookNow,
+}
+
+impl FlagFile {
+    /// The file at the absolute path `path`, not yet looked at.
+    pub(super) fn new(path: PathBuf, poll: Duration, events: bool) -> Self {
+        let woken = Arc::new(Notify::new());
+        let (events, unwatched) = match events.then(|| DirectoryEvents::new(&path, woken.clone())) {
+            None => (None, None),
+            Some(Ok(events)) => (Some(events), None),
+            Some(Err(error)) => (None, Some(error.to_string())),
+        };
+        if let Some(why) = &unwatched {
+            warn_unwatched(&path, why);
+        }
+        let now = Instant::now();
+        Self {
+            path,
+            poll: poll.clamp(LOOK_SPACING, POLL_MAX),
+            woken,
+            events,
+            unwatched,
+            look: None,
+            left_behind: None,
+            last_look: now,
+            next_look: now,
+            stirred: false,
+            doubtful_since: None,
+            reported: None,
+        }
+    }
+
+    /// What the next look shows, or [`Doubt::Hanging`] once a look exceeds its limit.
+    ///
+    /// Cancel safe: a look in flight is kept for the next call.
+    pub(super) async fn next(&mut self) -> Observation {
+        loop {
+            let may_look = match &self.look {
+                None => true,
+                Some(look) => look.overdue && self.stirred && self.left_behind.is_none(),
+            };
+            let limit = self.look.as_ref().filter(|look| !look.overdue);
+            let limit = limit.map(|look| look.started + LOOK_LIMIT);
+            let step = tokio::select! {
+                biased;
+                seen = ended(self.look.as_mut().map(|look| &mut look.task)) => Step::Looked(seen),
+                seen = ended(self.left_behind.as_mut()) => Step::CameLate(seen),
+                () = reached(limit) => Step::Overdue,
+                () = self.woken.notified() => Step::Stirred,
+                () = sleep_until(self.next_look), if may_look => Step::LookNow,
+            };
+            let observation = match step {
+                Step::Looked(seen) => self.looked(seen),
+                Step::CameLate(seen) => {
+                    self.left_behind = None;
+                    self.events = self
+                        .events
+                        .take()
+                        .or(seen.ok().and_then(|seen| seen.events));
+                    None
+                }
+                Step::Overdue => {
+                    if let Some(look) = &mut self.look {
+                        look.overdue = true;
+                    }
+                    Some(Observation::Doubt(Doubt::Hanging))
+                }
+                Step::Stirred => {
+                    self.stirred = true;
+                    self.look_within(Duration::ZERO);
+                    None
+                }
+                Step::LookNow => {
+                    self.start_look();
+                    None
+                }
+            };
+            if let Some(observation) = observation {
+                self.doubtful_since = None;
+                self.reported = Some(observation.clone());
+                return observation;
+            }
+        }
+    }
+
+    fn start_look(&mut self) {
+        self.left_behind = self
+            .left_behind
+            .take()
+            .or(self.look.take().map(|look| look.task));
+        self.stirred = false;
+        let (path, events) = (self.path.clone(), self.events.take());
+        let started = Instant::now();
+        (self.last_look, self.next_look) = (started, started + self.poll);
+        let task = spawn_blocking(move || look_at(&path, events));
+        self.look = Some(Look {
+            task,
+            started,
+            overdue: false,
+        });
+    }
+
+    /// Takes up an ended look; none where the text is in doubt and may yet settle.
+    fn looked(&mut self, seen: Result<Seen, JoinError>) -> Option<Observation> {
+        let now = Instant::now();
+        let started = self.look.take().map_or(now, |look| look.started);
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => {
+                debug!(target: "ingest_switch", %error, "a look at the flag file failed");
+                return Some(Observation::Doubt(Doubt::Unreadable(
+                    "the reader failed".to_owned(),
+                )));
+            }
+        };
+        self.events = self.events.take().or(seen.events);
+        if self.events.is_some() && self.unwatched != seen.unwatched {
+            if let Some(why) = &seen.unwatched {
+                warn_unwatched(&self.path, why);
+            }
+            self.unwatched = seen.unwatched;
+        }
+        let may_settle = matches!(
+            seen.observation,
+            Observation::Doubt(Doubt::Blank | Doubt::Missing | Doubt::Unknown(_))
+        );
+        if may_settle && self.reported.as_ref() != Some(&seen.observation) {
+            // Counted from the start of the look, so that a slow file does not delay the first decision.
+            let since = *self.doubtful_since.get_or_insert(started);
+            if now < since + SETTLE_LIMIT {
+                self.look_within(LOOK_SPACING);
+                return None;
+            }
+        }
+        Some(seen.observation)
+    }
+
+    /// Brings the next look forward to `delay` from now, but not onto the heels of the last.
+    fn look_within(&mut self, delay: Duration) {
+        let earliest = self.last_look + LOOK_SPACING;
+        self.next_look = self.next_look.min(earliest.max(Instant::now() + delay));
+    }
+}
+
+/// Arms the events, then reads: a change after the read is then sure to be reported.
+fn look_at(path: &Path, mut events: Option<DirectoryEvents>) -> Seen {
+    let armed = events.as_mut().map_or(Ok(()), DirectoryEvents::arm);
+    let unwatched = armed.err().map(|error| error.to_string());
+    Seen {
+        observation: read(path),
+        events,
+        unwatched,
+    }
+}
+
+fn read(path: &Path) -> Observation {
+    // One byte more than is looked at tells that there is more.
+    let limit_bytes = READ_LIMIT_BYTES + 1;
+    let mut text = Vec::with_capacity(limit_bytes);
+    match File::open(path).and_then(|file| file.take(limit_bytes as u64).read_to_end(&mut text)) {
+        Ok(_) => flag::parse(&text).into(),
+        Err(error) => Observation::Doubt(doubt(&error)),
+    }
+}
+
+fn doubt(error: &io::Error) -> Doubt {
+    if matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) {
+        Doubt::Missing
+    } else {
+        Doubt::Unreadable(error.to_string())
+    }
+}
+
+fn warn_unwatched(path: &Path, why: &str) {
+    warn!(
+        target: "ingest_switch",
+        file = %path.display(),
+        why,
+        "no events of the flag file's directory; only the poll finds changes"
+    );
+}
+
+async fn ended(task: Option<&mut JoinHandle<Seen>>) -> Result<Seen, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reached(limit: Option<Instant>) {
+    match limit {
+        Some(limit) => sleep_until(limit).await,
+        None => std::future::pending().await,
+    }
+}
