@@ -4,10 +4,14 @@
 //! path can be tested by calling it. Two halves share the message model:
 //!
 //! - the codec: [`decode`] turns frames into a reused [`message::Batch`], [`encode`] writes what the client says;
-//! - the connection: what to dial, send, close and wait for.
+//! - the connection: [`lifecycle`] says what to dial, send, close and wait for.
 
+mod backoff;
 pub mod decode;
+pub mod disposition;
 pub mod encode;
+pub mod lifecycle;
 pub mod message;
+mod session;
 pub mod subscription;
 pub mod symbol;
