@@ -41,10 +41,7 @@ impl From<Flag> for Observation {
         match flag {
             Flag::Blank => Self::Doubt(Doubt::Blank),
             Flag::On(notes) => Self::On(notes),
-            Flag::Off(notes) => Self::Off {
-                scope: Scope::All,
-                notes,
-            },
+            Flag::Off(notes) => Self::Off { scope: Scope::All, notes },
             Flag::Unknown(word) => Self::Doubt(Doubt::Unknown(word)),
         }
     }
@@ -139,26 +136,16 @@ pub enum Cause {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            source,
-            cause,
-            last_decision_stands,
-        } = self;
+        let Self { source, cause, last_decision_stands } = self;
         match cause {
             Cause::Doubt(doubt) => {
-                let instead = if *last_decision_stands {
-                    "its last decision stands"
-                } else {
-                    "it has no say"
-                };
+                let instead =
+                    if *last_decision_stands { "its last decision stands" } else { "it has no say" };
                 write!(f, "{source}: {doubt}; {instead}")
             }
             Cause::Note(note) => write!(f, "{source}: {note}"),
             Cause::AlreadyOver(until) => {
-                write!(
-                    f,
-                    "{source}: it says off, but until {until} only, which has passed"
-                )
+                write!(f, "{source}: it says off, but until {until} only, which has passed")
             }
         }
     }
@@ -204,10 +191,7 @@ impl HoldSet {
     /// A set without holds: enabled, since `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            entries: Vec::new(),
-            since: now,
-        }
+        Self { entries: Vec::new(), since: now }
     }
 
     /// Takes up a hold of an earlier run of this process, before its source is first observed.
@@ -221,17 +205,10 @@ impl HoldSet {
         if self.enabled() {
             self.since = hold.since;
         }
-        let notes = Notes {
-            reason: hold.reason.clone(),
-            actor: hold.actor.clone(),
-            until: hold.until,
-            bad: None,
-        };
+        let notes =
+            Notes { reason: hold.reason.clone(), actor: hold.actor.clone(), until: hold.until, bad: None };
         let entry = self.entry(&hold.source.clone());
-        entry.decided = Some(Decided::Off {
-            scope: hold.scope.clone(),
-            notes,
-        });
+        entry.decided = Some(Decided::Off { scope: hold.scope.clone(), notes });
         entry.hold = Some(hold);
         entry.fresh = false;
     }
@@ -239,12 +216,7 @@ impl HoldSet {
     /// Takes up what a look at `source` showed at `now`.
     ///
     /// Holds whose `until` has passed at `now` end first, whichever source they belong to.
-    pub fn observe(
-        &mut self,
-        now: Timestamp,
-        source: &Source,
-        observation: Observation,
-    ) -> Outcome {
+    pub fn observe(&mut self, now: Timestamp, source: &Source, observation: Observation) -> Outcome {
         let enabled_before = self.enabled();
         let ended = self.end_overdue(now);
 
@@ -252,9 +224,7 @@ impl HoldSet {
         let speaks = observation != Observation::NoOpinion;
         let (reason, actor) = match &observation {
             Observation::On(notes) => (notes.reason.clone(), notes.actor.clone()),
-            Observation::NoOpinion | Observation::Off { .. } | Observation::Doubt(_) => {
-                (None, None)
-            }
+            Observation::NoOpinion | Observation::Off { .. } | Observation::Doubt(_) => (None, None),
         };
         let held = entry.hold.clone();
         let warning = entry.take_up(now, observation);
@@ -267,11 +237,7 @@ impl HoldSet {
         let edge = match (enabled_before, self.enabled()) {
             (true, false) => holding.map(Edge::Halted),
             (false, true) => match released {
-                Some(released) => Some(Edge::Resumed {
-                    released,
-                    reason,
-                    actor,
-                }),
+                Some(released) => Some(Edge::Resumed { released, reason, actor }),
                 None => ended.map(Edge::ended),
             },
             (true, true) | (false, false) => None,
@@ -284,16 +250,9 @@ impl HoldSet {
     pub fn expire(&mut self, now: Timestamp) -> Outcome {
         let enabled_before = self.enabled();
         let ended = self.end_overdue(now);
-        let edge = if enabled_before != self.enabled() {
-            ended.map(Edge::ended)
-        } else {
-            None
-        };
+        let edge = if enabled_before != self.enabled() { ended.map(Edge::ended) } else { None };
         self.cross(now, edge.is_some());
-        Outcome {
-            edge,
-            warning: None,
-        }
+        Outcome { edge, warning: None }
     }
 
     /// When [`expire`](Self::expire) next has something to do.
@@ -311,19 +270,10 @@ impl HoldSet {
         let source = if enabled {
             self.said_on()
         } else {
-            holds
-                .iter()
-                .find(|hold| hold.scope == Scope::All)
-                .map(|hold| hold.source.clone())
+            holds.iter().find(|hold| hold.scope == Scope::All).map(|hold| hold.source.clone())
         };
         let flag_fresh = self.entries.iter().all(|entry| entry.fresh);
-        Decision {
-            enabled,
-            source,
-            holds,
-            flag_fresh,
-            since: self.since,
-        }
+        Decision { enabled, source, holds, flag_fresh, since: self.since }
     }
 
     fn enabled(&self) -> bool {
@@ -348,10 +298,7 @@ impl HoldSet {
     }
 
     fn entry(&mut self, source: &Source) -> &mut Entry {
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.source == *source);
+        let at = self.entries.iter().position(|entry| entry.source == *source);
         let at = at.unwrap_or_else(|| {
             self.entries.push(Entry::new(source.clone()));
             self.entries.len() - 1
@@ -377,23 +324,13 @@ impl HoldSet {
 impl Edge {
     /// The edge of a hold that ended by itself.
     fn ended(released: Hold) -> Self {
-        Self::Resumed {
-            released,
-            reason: None,
-            actor: None,
-        }
+        Self::Resumed { released, reason: None, actor: None }
     }
 }
 
 impl Entry {
     fn new(source: Source) -> Self {
-        Self {
-            source,
-            decided: None,
-            hold: None,
-            fresh: true,
-            cause: None,
-        }
+        Self { source, decided: None, hold: None, fresh: true, cause: None }
     }
 
     /// Follows the source and returns a warning when the cause for one is new.
@@ -411,8 +348,7 @@ impl Entry {
             Observation::Off { scope, notes } => self.hold_for(now, scope, notes),
             Observation::Doubt(doubt) => {
                 let stands = self.decided.is_some();
-                let within_reach =
-                    matches!(doubt, Doubt::Blank | Doubt::Missing | Doubt::Unknown(_));
+                let within_reach = matches!(doubt, Doubt::Blank | Doubt::Missing | Doubt::Unknown(_));
                 self.fresh = within_reach && !stands;
                 // A flag that nobody has written yet is no cause for alarm.
                 let expected = matches!(doubt, Doubt::Blank | Doubt::Missing) && !stands;
@@ -424,46 +360,23 @@ impl Entry {
         }
         self.cause.clone_from(&cause);
         let last_decision_stands = self.decided.is_some() && !self.fresh;
-        cause.map(|cause| Warning {
-            source: self.source.clone(),
-            cause,
-            last_decision_stands,
-        })
+        cause.map(|cause| Warning { source: self.source.clone(), cause, last_decision_stands })
     }
 
     /// Begins, keeps or rewrites the hold; a hold that is over begins again only if rewritten.
     fn hold_for(&mut self, now: Timestamp, scope: Scope, notes: Notes) -> Option<Cause> {
         self.fresh = true;
         let bad = notes.bad.clone().map(Cause::Note);
-        let decided = Decided::Off {
-            scope: scope.clone(),
-            notes: notes.clone(),
-        };
+        let decided = Decided::Off { scope: scope.clone(), notes: notes.clone() };
         if self.decided.as_ref() == Some(&decided) {
             let already_over = matches!(self.cause, Some(Cause::AlreadyOver(_)));
-            return if already_over {
-                self.cause.clone()
-            } else {
-                bad
-            };
+            return if already_over { self.cause.clone() } else { bad };
         }
         self.decided = Some(decided);
         let since = self.hold.as_ref().map_or(now, |hold| hold.since);
         let source = self.source.clone();
-        let Notes {
-            reason,
-            actor,
-            until,
-            ..
-        } = notes;
-        let hold = Hold {
-            source,
-            scope,
-            reason,
-            actor,
-            since,
-            until,
-        };
+        let Notes { reason, actor, until, .. } = notes;
+        let hold = Hold { source, scope, reason, actor, since, until };
         if let Some(until) = until.filter(|_| hold.is_over(now)) {
             self.hold = None;
             return Some(Cause::AlreadyOver(until));
@@ -472,3 +385,6 @@ impl Entry {
         bad
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,19 +96,8 @@ pub async fn start(config: Config) -> (watch::Receiver<Decided>, Watcher) {
 
     let decision = holds.decision();
     log_initial(&decision);
-    let (publish, receiver) = watch::channel(Decided {
-        decision,
-        at: Instant::now().into_std(),
-        seq: 0,
-    });
-    (
-        receiver,
-        Watcher {
-            holds,
-            file,
-            publish,
-        },
-    )
+    let (publish, receiver) = watch::channel(Decided { decision, at: Instant::now().into_std(), seq: 0 });
+    (receiver, Watcher { holds, file, publish })
 }
 
 impl Watcher {
@@ -120,9 +109,7 @@ impl Watcher {
         loop {
             let ends_in = self.holds.next_expiry().map(|until| {
                 let left = Timestamp::now().duration_until(until);
-                Duration::try_from(left)
-                    .unwrap_or(Duration::ZERO)
-                    .min(EXPIRY_SLEEP_MAX)
+                Duration::try_from(left).unwrap_or(Duration::ZERO).min(EXPIRY_SLEEP_MAX)
             });
             let outcome = tokio::select! {
                 biased;
@@ -154,11 +141,7 @@ impl Watcher {
                     "holds changed"
                 ),
             }
-            *last = Decided {
-                decision,
-                at: Instant::now().into_std(),
-                seq: last.seq + 1,
-            };
+            *last = Decided { decision, at: Instant::now().into_std(), seq: last.seq + 1 };
             true
         });
     }
@@ -204,11 +187,7 @@ fn log_edge(edge: &Edge, decision: &Decision) {
             actor = hold.actor.as_deref(),
             "ingest_switch"
         ),
-        Edge::Resumed {
-            released,
-            reason,
-            actor,
-        } => info!(
+        Edge::Resumed { released, reason, actor } => info!(
             target: "ingest_switch",
             status = "resumed",
             ingest_enabled = decision.enabled,

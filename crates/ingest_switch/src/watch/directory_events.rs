@@ -46,9 +46,7 @@ impl DirectoryEvents {
         let on_event = {
             let (file, dir, lost) = (file.to_owned(), dir.clone(), Arc::clone(&lost));
             move |event: notify::Result<Event>| {
-                let seen = event
-                    .as_ref()
-                    .map_or(Seen::LOST, |event| Seen::of(event, &file, &dir));
+                let seen = event.as_ref().map_or(Seen::LOST, |event| Seen::of(event, &file, &dir));
                 if seen.lost {
                     lost.store(true, Ordering::Release);
                 }
@@ -57,12 +55,7 @@ impl DirectoryEvents {
                 }
             }
         };
-        Ok(Self {
-            watcher: notify::recommended_watcher(on_event)?,
-            dir,
-            armed: None,
-            lost,
-        })
+        Ok(Self { watcher: notify::recommended_watcher(on_event)?, dir, armed: None, lost })
     }
 
     /// Watches the directory, or its nearest ancestor that exists. Blocks on the file system.
@@ -79,10 +72,7 @@ impl DirectoryEvents {
                 // It fails where the directory took its watch along, which is as well.
                 let _ = self.watcher.unwatch(&old.path);
             }
-            match self
-                .watcher
-                .watch(&wanted.path, RecursiveMode::NonRecursive)
-            {
+            match self.watcher.watch(&wanted.path, RecursiveMode::NonRecursive) {
                 Ok(()) => self.armed = Some(wanted),
                 Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
                 Err(error) => return Err(error),
@@ -106,11 +96,7 @@ fn nearest_existing(dir: &Path) -> io::Result<Armed> {
 
 impl Armed {
     fn new(path: &Path, found: &Metadata) -> Self {
-        Self {
-            path: path.to_owned(),
-            device: found.dev(),
-            inode: found.ino(),
-        }
+        Self { path: path.to_owned(), device: found.dev(), inode: found.ino() }
     }
 }
 
@@ -122,14 +108,8 @@ struct Seen {
 }
 
 impl Seen {
-    const NOTHING: Self = Self {
-        concerns_flag: false,
-        lost: false,
-    };
-    const LOST: Self = Self {
-        concerns_flag: true,
-        lost: true,
-    };
+    const NOTHING: Self = Self { concerns_flag: false, lost: false };
+    const LOST: Self = Self { concerns_flag: true, lost: true };
 
     fn of(event: &Event, file: &Path, dir: &Path) -> Self {
         if event.need_rescan() {
@@ -143,20 +123,12 @@ impl Seen {
         let on_the_way = |path: &PathBuf| dir.starts_with(path);
         // Kubernetes swaps a mounted ConfigMap by renaming `..data`, a link beside the file.
         let beside = |path: &PathBuf| {
-            let hidden = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
             path == file || (hidden && path.parent() == Some(dir))
         };
-        let gone = matches!(
-            event.kind,
-            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
-        );
+        let gone = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
         let way = event.paths.iter().any(on_the_way);
-        Self {
-            concerns_flag: way || event.paths.iter().any(beside),
-            lost: way && gone,
-        }
+        Self { concerns_flag: way || event.paths.iter().any(beside), lost: way && gone }
     }
 }
 
@@ -174,10 +146,7 @@ mod tests {
         let removed = EventKind::Remove(RemoveKind::Folder);
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        let wakes = Seen {
-            concerns_flag: true,
-            lost: false,
-        };
+        let wakes = Seen { concerns_flag: true, lost: false };
         for (kind, path, expected) in [
             (changed, "/etc/ingest/enabled", wakes),
             (closed, "/etc/ingest/enabled", wakes),
@@ -189,18 +158,10 @@ mod tests {
             (renamed, "/etc/..data", Seen::NOTHING),
             (removed, "/etc/ingest", Seen::LOST),
             (EventKind::Create(CreateKind::Folder), "/etc/ingest", wakes),
-            (
-                EventKind::Create(CreateKind::Folder),
-                "/etc/other",
-                Seen::NOTHING,
-            ),
+            (EventKind::Create(CreateKind::Folder), "/etc/other", Seen::NOTHING),
         ] {
             let event = Event::new(kind).add_path(path.into());
-            let seen = Seen::of(
-                &event,
-                Path::new("/etc/ingest/enabled"),
-                Path::new("/etc/ingest"),
-            );
+            let seen = Seen::of(&event, Path::new("/etc/ingest/enabled"), Path::new("/etc/ingest"));
             assert_eq!(seen, expected, "{kind:?} {path}");
         }
     }
@@ -211,10 +172,7 @@ mod tests {
         let deep = root.path().join("a/b/c");
         assert_eq!(nearest_existing(&deep).unwrap().path, root.path());
         fs::create_dir_all(root.path().join("a/b")).unwrap();
-        assert_eq!(
-            nearest_existing(&deep).unwrap().path,
-            root.path().join("a/b")
-        );
+        assert_eq!(nearest_existing(&deep).unwrap().path, root.path().join("a/b"));
         fs::create_dir(&deep).unwrap();
         assert_eq!(nearest_existing(&deep).unwrap().path, deep);
     }

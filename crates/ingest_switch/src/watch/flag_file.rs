@@ -130,10 +130,7 @@ impl FlagFile {
                 Step::Looked(seen) => self.looked(seen),
                 Step::CameLate(seen) => {
                     self.left_behind = None;
-                    self.events = self
-                        .events
-                        .take()
-                        .or(seen.ok().and_then(|seen| seen.events));
+                    self.events = self.events.take().or(seen.ok().and_then(|seen| seen.events));
                     None
                 }
                 Step::Overdue => {
@@ -161,20 +158,13 @@ impl FlagFile {
     }
 
     fn start_look(&mut self) {
-        self.left_behind = self
-            .left_behind
-            .take()
-            .or(self.look.take().map(|look| look.task));
+        self.left_behind = self.left_behind.take().or(self.look.take().map(|look| look.task));
         self.stirred = false;
         let (path, events) = (self.path.clone(), self.events.take());
         let started = Instant::now();
         (self.last_look, self.next_look) = (started, started + self.poll);
         let task = spawn_blocking(move || look_at(&path, events));
-        self.look = Some(Look {
-            task,
-            started,
-            overdue: false,
-        });
+        self.look = Some(Look { task, started, overdue: false });
     }
 
     /// Takes up an ended look; none where the text is in doubt and may yet settle.
@@ -185,9 +175,7 @@ impl FlagFile {
             Ok(seen) => seen,
             Err(error) => {
                 debug!(target: "ingest_switch", %error, "a look at the flag file failed");
-                return Some(Observation::Doubt(Doubt::Unreadable(
-                    "the reader failed".to_owned(),
-                )));
+                return Some(Observation::Doubt(Doubt::Unreadable("the reader failed".to_owned())));
             }
         };
         self.events = self.events.take().or(seen.events);
@@ -197,10 +185,8 @@ impl FlagFile {
             }
             self.unwatched = seen.unwatched;
         }
-        let may_settle = matches!(
-            seen.observation,
-            Observation::Doubt(Doubt::Blank | Doubt::Missing | Doubt::Unknown(_))
-        );
+        let may_settle =
+            matches!(seen.observation, Observation::Doubt(Doubt::Blank | Doubt::Missing | Doubt::Unknown(_)));
         if may_settle && self.reported.as_ref() != Some(&seen.observation) {
             // Counted from the start of the look, so that a slow file does not delay the first decision.
             let since = *self.doubtful_since.get_or_insert(started);
@@ -223,11 +209,7 @@ impl FlagFile {
 fn look_at(path: &Path, mut events: Option<DirectoryEvents>) -> Seen {
     let armed = events.as_mut().map_or(Ok(()), DirectoryEvents::arm);
     let unwatched = armed.err().map(|error| error.to_string());
-    Seen {
-        observation: read(path),
-        events,
-        unwatched,
-    }
+    Seen { observation: read(path), events, unwatched }
 }
 
 fn read(path: &Path) -> Observation {
@@ -241,10 +223,7 @@ fn read(path: &Path) -> Observation {
 }
 
 fn doubt(error: &io::Error) -> Doubt {
-    if matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    ) {
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
         Doubt::Missing
     } else {
         Doubt::Unreadable(error.to_string())
@@ -271,5 +250,76 @@ async fn reached(limit: Option<Instant>) {
     match limit {
         Some(limit) => sleep_until(limit).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use tokio::time::advance;
+
+    fn seen(text: &str) -> Result<Seen, JoinError> {
+        let observation = flag::parse(text.as_bytes()).into();
+        Ok(Seen { observation, events: None, unwatched: None })
+    }
+
+    /// A file whose first look began just now.
+    fn file() -> FlagFile {
+        let path = PathBuf::from("/nonexistent/enabled");
+        let mut file = FlagFile::new(path, Duration::from_secs(5), false);
+        file.next_look = file.last_look + file.poll;
+        file
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_text_in_doubt_is_looked_at_again_before_it_is_believed() {
+        for doubtful in ["", "of"] {
+            let mut file = file();
+            assert_eq!(file.looked(seen(doubtful)), None);
+            assert_eq!(file.next_look, Instant::now() + LOOK_SPACING);
+            advance(LOOK_SPACING).await;
+            assert_eq!(file.looked(seen("off")), seen("off").ok().map(|seen| seen.observation));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_text_that_stays_in_doubt_is_believed_after_the_settle_limit() {
+        let mut file = file();
+        assert_eq!(file.looked(seen("")), None);
+        advance(SETTLE_LIMIT / 2).await;
+        assert_eq!(file.looked(seen("")), None);
+        advance(SETTLE_LIMIT / 2).await;
+        assert_eq!(file.looked(seen("")), Some(Observation::Doubt(Doubt::Blank)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_already_reported_is_not_looked_at_again() {
+        let mut file = file();
+        file.reported = Some(Observation::Doubt(Doubt::Blank));
+        assert_eq!(file.looked(seen("")), Some(Observation::Doubt(Doubt::Blank)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_look_in_doubt_is_believed_at_once() {
+        let mut file = file();
+        let task = spawn_blocking(|| seen("").unwrap());
+        file.look = Some(Look { task, started: Instant::now(), overdue: false });
+        advance(LOOK_LIMIT / 2).await;
+        assert_eq!(file.looked(seen("")), Some(Observation::Doubt(Doubt::Blank)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_looked_at_now_but_not_on_the_heels_of_the_last_look() {
+        let mut file = file();
+        let start = Instant::now();
+        advance(Duration::from_millis(1)).await;
+        file.look_within(Duration::ZERO);
+        assert_eq!(file.next_look, start + LOOK_SPACING);
+        advance(Duration::from_secs(1)).await;
+        file.next_look = start + file.poll;
+        file.look_within(Duration::ZERO);
+        assert_eq!(file.next_look, start + Duration::from_millis(1001));
     }
 }

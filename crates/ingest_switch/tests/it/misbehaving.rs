@@ -1,0 +1,192 @@
+//! Files that are lost, garbled, out of reach or hang: nothing but the operator's word changes the decision.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ingest_switch::watch::Config;
+
+use crate::rig::{Place, Rig, config, make_fifo, release_fifo, remembered, rename_over};
+
+/// Loses the file by `lose` in both states, and finds it again.
+async fn keeps_its_decision(lose: impl Fn(&Path), find: impl Fn(&Path, &str), named: &str) {
+    for (text, enabled) in [("off", false), ("on", true)] {
+        let (_place, flag) = Place::with_flag(text);
+        let mut rig = Rig::watching(&flag).await;
+        lose(&flag);
+        assert_eq!(rig.until_stale().await.decision.enabled, enabled);
+        find(&flag, text);
+        rig.until_enabled(enabled).await;
+
+        let source = format!("file:{}", flag.display());
+        let warnings = rig.records().warnings();
+        assert_eq!(warnings, [format!("{source}: {named}; its last decision stands")]);
+        assert_eq!(rig.stop().await.statuses(), ["initial"], "no edge");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_file_keeps_its_decision() {
+    keeps_its_decision(
+        |flag| fs::remove_file(flag).unwrap(),
+        |flag, text| fs::write(flag, text).unwrap(),
+        "it does not exist",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_emptied_file_keeps_its_decision() {
+    keeps_its_decision(
+        |flag| fs::write(flag, "").unwrap(),
+        |flag, text| fs::write(flag, text).unwrap(),
+        "it is blank",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn garbage_keeps_the_decision() {
+    let words = format!(
+        "on: {}; off: {}",
+        ingest_switch::flag::ON_WORDS.join(" "),
+        ingest_switch::flag::OFF_WORDS.join(" ")
+    );
+    keeps_its_decision(
+        |flag| fs::write(flag, "perhaps later").unwrap(),
+        |flag, text| fs::write(flag, text).unwrap(),
+        &format!("\"perhaps later\" is not understood ({words})"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_directory_in_place_of_the_file_keeps_the_decision() {
+    keeps_its_decision(
+        |flag| {
+            let dir = flag.with_extension("dir");
+            fs::create_dir(&dir).unwrap();
+            fs::rename(flag, flag.with_extension("old")).unwrap();
+            fs::rename(&dir, flag).unwrap();
+        },
+        |flag, text| {
+            fs::rename(flag, flag.with_extension("away")).unwrap();
+            rename_over(flag, text);
+        },
+        "it cannot be read: Is a directory (os error 21)",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_to_nowhere_keeps_the_decision() {
+    keeps_its_decision(
+        |flag| {
+            let link = flag.with_extension("link");
+            symlink("nowhere", &link).unwrap();
+            fs::rename(&link, flag).unwrap();
+        },
+        rename_over,
+        "it does not exist",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_remembered_hold_stands_while_the_file_is_missing_and_ends_with_its_word() {
+    let place = Place::new();
+    let flag = place.path("enabled");
+    let config = Config { remembered: Some(remembered(&flag)), ..config(&flag) };
+    let mut rig = Rig::start(config).await;
+    let decision = rig.now();
+    assert_eq!((decision.enabled, decision.flag_fresh), (false, false));
+    assert_eq!(decision.holds, [remembered(&flag)]);
+    fs::write(&flag, "on").unwrap();
+    rig.until_enabled(true).await;
+    assert_eq!(rig.stop().await.statuses(), ["initial", "resumed"]);
+}
+
+#[tokio::test]
+async fn a_remembered_hold_of_another_source_is_ignored() {
+    let place = Place::new();
+    let flag = place.path("enabled");
+    let other = remembered(&place.path("other"));
+    let rig = Rig::start(Config { remembered: Some(other), ..config(&flag) }).await;
+    assert_eq!((rig.now().enabled, rig.now().flag_fresh), (true, true));
+}
+
+#[tokio::test]
+async fn the_first_decision_does_not_wait_for_a_file_that_hangs() {
+    let place = Place::new();
+    let flag = place.path("enabled");
+    make_fifo(&flag);
+    let began = Instant::now();
+    let config = Config { remembered: Some(remembered(&flag)), ..config(&flag) };
+    let rig = Rig::start(config).await;
+    let took = began.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
+    let decision = rig.now();
+    assert_eq!((decision.enabled, decision.flag_fresh), (false, false), "the remembered hold stands");
+    assert_eq!(rig.records().warnings().len(), 1, "{}", rig.records());
+    release_fifo(&flag);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_begins_to_hang_keeps_its_decision_and_can_be_replaced() {
+    let (place, flag) = Place::with_flag("off");
+    let mut rig = Rig::watching(&flag).await;
+    let (pipe, spare) = (place.path("pipe"), place.path("spare"));
+    make_fifo(&pipe);
+    fs::hard_link(&pipe, &spare).unwrap();
+    fs::rename(&pipe, &flag).unwrap();
+    assert!(!rig.until_stale().await.decision.enabled);
+
+    rename_over(&flag, "on");
+    rig.until_enabled(true).await;
+    // What the hanging read brings now is of a file long replaced.
+    fs::write(&spare, "off").unwrap();
+    rename_over(&flag, "on\nreason: later");
+    fs::write(&flag, "off\nreason: last").unwrap();
+    let decision = rig.until_enabled(false).await.decision;
+    assert_eq!(decision.holds[0].reason.as_deref(), Some("last"));
+    assert_eq!(rig.stop().await.statuses(), ["initial", "resumed", "halted"]);
+}
+
+#[test]
+fn a_file_that_hangs_piles_up_no_threads_and_does_not_hold_the_exit() {
+    let place = Place::new();
+    let flag = place.path("enabled");
+    make_fifo(&flag);
+    let threads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&threads);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+        })
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let poll = Duration::from_millis(5);
+        let mut rig = Rig::start(Config { poll, ..config(&flag) }).await;
+        // A hundred polls, and events that say the file may have been replaced.
+        for round in 0..100 {
+            fs::set_permissions(&flag, fs::metadata(&flag).unwrap().permissions()).unwrap();
+            let polls = tokio::time::sleep(poll);
+            tokio::select! {
+                () = polls => {}
+                decided = rig.until_enabled(false) => panic!("round {round}: {decided:?}"),
+            }
+        }
+    });
+    let began = Instant::now();
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let threads = threads.load(Ordering::SeqCst);
+    assert!((1..=2).contains(&threads), "{threads} threads hang");
+    release_fifo(&flag);
+}
