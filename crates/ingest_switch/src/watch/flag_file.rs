@@ -26,8 +26,9 @@ const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// The least time from the start of a look to the next: storms of events cost no more than this.
 const LOOK_SPACING: Duration = Duration::from_millis(5);
 
-/// How long a text in doubt is looked at again before it is believed: a file that is truncated and then
-/// written, or deleted and created, is in doubt for a moment.
+/// How long a text in doubt is looked at again before it is believed, counted from the last change of
+/// the directory: a file that is truncated and then written, or deleted and created, is in doubt for a
+/// moment. A storm of changes prolongs this to [`LOOK_LIMIT`] at most.
 const SETTLE_LIMIT: Duration = Duration::from_millis(20);
 
 /// The longest poll interval; longer ones would overflow the clock.
@@ -48,8 +49,8 @@ pub(super) struct FlagFile {
     left_behind: Option<JoinHandle<Seen>>,
     last_look: Instant,
     next_look: Instant,
-    /// The directory has reported a change since the last look began.
-    stirred: bool,
+    /// When the directory last reported a change.
+    stirred_at: Instant,
     /// Since when the text is in doubt without having been reported so.
     doubtful_since: Option<Instant>,
     reported: Option<Observation>,
@@ -101,7 +102,7 @@ impl FlagFile {
             left_behind: None,
             last_look: now,
             next_look: now,
-            stirred: false,
+            stirred_at: now,
             doubtful_since: None,
             reported: None,
         }
@@ -114,7 +115,7 @@ impl FlagFile {
         loop {
             let may_look = match &self.look {
                 None => true,
-                Some(look) => look.overdue && self.stirred && self.left_behind.is_none(),
+                Some(look) => look.overdue && self.stirred_at > look.started && self.left_behind.is_none(),
             };
             let limit = self.look.as_ref().filter(|look| !look.overdue);
             let limit = limit.map(|look| look.started + LOOK_LIMIT);
@@ -124,7 +125,7 @@ impl FlagFile {
                 seen = ended(self.left_behind.as_mut()) => Step::CameLate(seen),
                 () = reached(limit) => Step::Overdue,
                 () = self.woken.notified() => Step::Stirred,
-                () = sleep_until(self.next_look), if may_look => Step::LookNow,
+                () = reached(Some(self.next_look)), if may_look => Step::LookNow,
             };
             let observation = match step {
                 Step::Looked(seen) => self.looked(seen),
@@ -140,7 +141,7 @@ impl FlagFile {
                     Some(Observation::Doubt(Doubt::Hanging))
                 }
                 Step::Stirred => {
-                    self.stirred = true;
+                    self.stirred_at = Instant::now();
                     self.look_within(Duration::ZERO);
                     None
                 }
@@ -159,7 +160,6 @@ impl FlagFile {
 
     fn start_look(&mut self) {
         self.left_behind = self.left_behind.take().or(self.look.take().map(|look| look.task));
-        self.stirred = false;
         let (path, events) = (self.path.clone(), self.events.take());
         let started = Instant::now();
         (self.last_look, self.next_look) = (started, started + self.poll);
@@ -190,7 +190,8 @@ impl FlagFile {
         if may_settle && self.reported.as_ref() != Some(&seen.observation) {
             // Counted from the start of the look, so that a slow file does not delay the first decision.
             let since = *self.doubtful_since.get_or_insert(started);
-            if now < since + SETTLE_LIMIT {
+            let settled_at = since.max(self.stirred_at) + SETTLE_LIMIT;
+            if now < settled_at.min(since + LOOK_LIMIT) {
                 self.look_within(LOOK_SPACING);
                 return None;
             }
@@ -246,9 +247,11 @@ async fn ended(task: Option<&mut JoinHandle<Seen>>) -> Result<Seen, JoinError> {
     }
 }
 
-async fn reached(limit: Option<Instant>) {
-    match limit {
-        Some(limit) => sleep_until(limit).await,
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        // The timer's grain is a millisecond, even for what is due at once.
+        Some(instant) if instant <= Instant::now() => {}
+        Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }
@@ -291,6 +294,19 @@ mod tests {
         advance(SETTLE_LIMIT / 2).await;
         assert_eq!(file.looked(seen("")), None);
         advance(SETTLE_LIMIT / 2).await;
+        assert_eq!(file.looked(seen("")), Some(Observation::Doubt(Doubt::Blank)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_of_changes_prolongs_the_doubt_up_to_the_look_limit() {
+        let mut file = file();
+        let start = Instant::now();
+        while Instant::now() < start + LOOK_LIMIT {
+            file.stirred_at = Instant::now();
+            assert_eq!(file.looked(seen("")), None);
+            advance(SETTLE_LIMIT / 2).await;
+        }
+        file.stirred_at = Instant::now();
         assert_eq!(file.looked(seen("")), Some(Observation::Doubt(Doubt::Blank)));
     }
 
