@@ -561,10 +561,7 @@ mod tests {
     fn a_cleared_batch_equals_a_new_one_and_keeps_its_capacity() {
         let mut batch = Batch::default();
         batch.control.push(Control::Connected);
-        batch.malformed = Malformed {
-            count: 2,
-            sample: Some("x".into()),
-        };
+        batch.malformed = Malformed { count: 2, sample: Some("x".into()) };
         batch.unknown = 1;
         batch.clear();
         assert_eq!(batch, Batch::default());

@@ -118,10 +118,7 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// Adds a pair; false if it was there.
     pub fn insert(&mut self, channel: Channel, symbol: impl Into<String>) -> bool {
-        self.channels
-            .entry(channel)
-            .or_default()
-            .insert(symbol.into())
+        self.channels.entry(channel).or_default().insert(symbol.into())
     }
 
     /// Takes a whole channel out; false if it was not there.
@@ -142,14 +139,9 @@ impl Subscriptions {
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         let absent = |channel: Channel, symbol: &str| {
-            !other
-                .channels
-                .get(&channel)
-                .is_some_and(|symbols| symbols.contains(symbol))
+            !other.channels.get(&channel).is_some_and(|symbols| symbols.contains(symbol))
         };
-        self.iter()
-            .filter(|(channel, symbol)| absent(*channel, symbol))
-            .collect()
+        self.iter().filter(|(channel, symbol)| absent(*channel, symbol)).collect()
     }
 
     /// The pairs of both.
@@ -179,9 +171,7 @@ impl Subscriptions {
 
     /// The channels that have symbols, each with its sorted symbols.
     pub fn channels(&self) -> impl Iterator<Item = (Channel, &BTreeSet<String>)> {
-        self.channels
-            .iter()
-            .map(|(channel, symbols)| (*channel, symbols))
+        self.channels.iter().map(|(channel, symbols)| (*channel, symbols))
     }
 }
 
@@ -229,16 +219,9 @@ mod tests {
 
     #[test]
     fn difference_and_union_compare_pairs() {
-        let a = set(&[
-            (Channel::Trades, "SPY"),
-            (Channel::Trades, "IBM"),
-            (Channel::Bars, "*"),
-        ]);
+        let a = set(&[(Channel::Trades, "SPY"), (Channel::Trades, "IBM"), (Channel::Bars, "*")]);
         let b = set(&[(Channel::Trades, "IBM"), (Channel::Bars, "SPY")]);
-        assert_eq!(
-            a.difference(&b),
-            set(&[(Channel::Trades, "SPY"), (Channel::Bars, "*")])
-        );
+        assert_eq!(a.difference(&b), set(&[(Channel::Trades, "SPY"), (Channel::Bars, "*")]));
         assert_eq!(b.difference(&a), set(&[(Channel::Bars, "SPY")]));
         assert_eq!(a.difference(&a), Subscriptions::default());
         assert_eq!(a.union(&b).len(), 4);
@@ -247,20 +230,9 @@ mod tests {
 
     #[test]
     fn pairs_come_sorted_whatever_their_order_of_arrival() {
-        let mut held = set(&[
-            (Channel::Quotes, "B"),
-            (Channel::Trades, "Z"),
-            (Channel::Quotes, "A"),
-        ]);
+        let mut held = set(&[(Channel::Quotes, "B"), (Channel::Trades, "Z"), (Channel::Quotes, "A")]);
         let pairs: Vec<_> = held.iter().collect();
-        assert_eq!(
-            pairs,
-            [
-                (Channel::Trades, "Z"),
-                (Channel::Quotes, "A"),
-                (Channel::Quotes, "B")
-            ]
-        );
+        assert_eq!(pairs, [(Channel::Trades, "Z"), (Channel::Quotes, "A"), (Channel::Quotes, "B")]);
         assert!(!held.insert(Channel::Quotes, "A"));
         assert!(held.remove_channel(Channel::Quotes) && !held.remove_channel(Channel::Quotes));
         assert_eq!(held, set(&[(Channel::Trades, "Z")]));

@@ -81,9 +81,7 @@ impl Symbols {
     /// The names for reading many at once, such as for one batch; new names wait while it is held, so drop it soon.
     #[must_use]
     pub fn read(&self) -> SymbolNames<'_> {
-        SymbolNames {
-            table: self.table.read().unwrap_or_else(PoisonError::into_inner),
-        }
+        SymbolNames { table: self.table.read().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// How many names the table holds.
@@ -117,6 +115,7 @@ impl Index<SymbolId> for SymbolNames<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -126,10 +125,7 @@ mod tests {
         let btc = symbols.intern("BTC/USD").unwrap();
         assert_eq!((spy, btc), (SymbolId(0), SymbolId(1)));
         assert_eq!(symbols.intern("SPY"), Some(spy));
-        assert_eq!(
-            (symbols.find("BTC/USD"), symbols.find("btc/usd")),
-            (Some(btc), None)
-        );
+        assert_eq!((symbols.find("BTC/USD"), symbols.find("btc/usd")), (Some(btc), None));
         assert_eq!(&*symbols.name(btc), "BTC/USD");
         assert_eq!(&symbols.read()[spy], "SPY");
         assert_eq!(symbols.len(), 2);
@@ -138,17 +134,10 @@ mod tests {
     #[test]
     fn threads_agree_on_every_id() {
         let symbols = Symbols::new();
-        let ids = |_| {
-            (0..500)
-                .map(|n| symbols.intern(&format!("S{n}")).unwrap())
-                .collect::<Vec<_>>()
-        };
+        let ids = |_| (0..500).map(|n| symbols.intern(&format!("S{n}")).unwrap()).collect::<Vec<_>>();
         let all: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|n| scope.spawn(move || ids(n))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(all.iter().all(|ids| ids == &all[0]));
         assert_eq!(symbols.len(), 500);

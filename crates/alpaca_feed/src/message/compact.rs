@@ -14,20 +14,14 @@ impl Code {
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let mut bytes = [0; 4];
-        bytes
-            .get_mut(..text.len())?
-            .copy_from_slice(text.as_bytes());
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
         (!text.contains('\0')).then_some(Self(bytes))
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let len = self
-            .0
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(self.0.len());
+        let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
         // Both constructors took whole, valid texts.
         str::from_utf8(&self.0[..len]).unwrap_or_default()
     }
@@ -79,10 +73,7 @@ impl Conditions {
     /// How many codes there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(Self::LEN_MAX)
+        self.0.iter().position(|byte| *byte == 0).unwrap_or(Self::LEN_MAX)
     }
 
     /// Whether there are none.
@@ -139,10 +130,7 @@ mod tests {
         }
         assert!(conditions.push("9") && !conditions.push("X"));
         assert_eq!(conditions.as_str(), " FTI@479");
-        assert_eq!(
-            conditions.iter().collect::<Vec<_>>(),
-            [" ", "F", "T", "I", "@", "4", "7", "9"]
-        );
+        assert_eq!(conditions.iter().collect::<Vec<_>>(), [" ", "F", "T", "I", "@", "4", "7", "9"]);
         assert!(Conditions::default().is_empty() && Conditions::default().iter().next().is_none());
     }
 }
