@@ -22,6 +22,13 @@ impl Timestamp {
         jiff::Timestamp::from_microsecond(us).ok().map(Self)
     }
 
+    /// The instant so many nanoseconds after the Unix epoch, cut to microseconds.
+    #[must_use]
+    pub fn from_nanoseconds(ns: i64) -> Self {
+        // Every i64 of nanoseconds (years 1677 to 2262) is within jiff's range.
+        Self(jiff::Timestamp::from_microsecond(ns.div_euclid(1000)).unwrap_or(jiff::Timestamp::MIN))
+    }
+
     /// Microseconds since the Unix epoch.
     #[must_use]
     pub fn as_microseconds(self) -> i64 {

@@ -1,0 +1,122 @@
+//! Delivers the heartbeat: every interval, at once on a change, and a last time on a clean stop.
+//!
+//! It vouches for the pumps, not for itself: while one of them does not turn, nothing is written, so
+//! that the document goes stale. A store that fails is tried again every second; nothing queues up,
+//! since each heartbeat is composed when it is written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ingest_status::Timestamp;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::logging;
+use crate::report::Report;
+use crate::store::Store;
+
+/// Changes within this time share a write, so that a flapping switch cannot flood the document.
+const EDGE_SPACING: Duration = Duration::from_millis(250);
+/// A failed write is repeated after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The last write of a clean stop may take this long.
+const LAST_WRITE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How the writing goes, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct BeatCounts {
+    /// Heartbeats that were not taken by the store.
+    pub failures: AtomicU64,
+    /// When the last one was taken, microseconds UTC; 0 before the first.
+    pub written_at_us: AtomicI64,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub(crate) struct Beat {
+    report: Arc<Report>,
+    store: Store,
+    counts: Arc<BeatCounts>,
+    seq: u64,
+    failing: bool,
+    vouching: bool,
+}
+
+impl Beat {
+    pub(crate) fn new(report: Arc<Report>, store: Store, counts: Arc<BeatCounts>) -> Self {
+        Self { report, store, counts, seq: 0, failing: false, vouching: true }
+    }
+
+    /// Writes until the process stops, then returns itself for [`Self::last`].
+    pub(crate) async fn run(mut self, edges: Arc<Notify>, mut stopping: watch::Receiver<bool>) -> Self {
+        loop {
+            let written = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return self,
+                written = self.write(None) => written,
+            };
+            let interval = if written { self.report.identity().interval } else { RETRY_AFTER };
+            let next = Instant::now() + interval;
+            let not_before = Instant::now() + EDGE_SPACING;
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return self,
+                () = edges.notified() => {}
+                () = sleep_until(next) => {}
+            }
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return self,
+                () = sleep_until(not_before) => {}
+            }
+        }
+    }
+
+    /// The heartbeat that says the process has left.
+    pub(crate) async fn last(mut self) {
+        let stopped_at = jiff::Timestamp::now().into();
+        if timeout(LAST_WRITE_LIMIT, self.write(Some(stopped_at))).await.is_err() {
+            tracing::warn!("the last heartbeat was not taken in time");
+        }
+    }
+
+    async fn write(&mut self, stopped_at: Option<Timestamp>) -> bool {
+        if stopped_at.is_none() && !self.vouch() {
+            return false;
+        }
+        let mut beat = self.report.heartbeat(jiff::Timestamp::now().into());
+        beat.seq = self.seq + 1;
+        beat.stopped_at = stopped_at;
+        match self.store.write_heartbeat(&beat).await {
+            Ok(()) => {
+                self.seq = beat.seq;
+                self.counts.written_at_us.store(beat.ts.as_microseconds(), Ordering::Relaxed);
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!(seq = self.seq, "heartbeats are written again");
+                }
+                true
+            }
+            Err(error) => {
+                self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                if !std::mem::replace(&mut self.failing, true) {
+                    let error = logging::chain(&error);
+                    tracing::error!(error, "heartbeats cannot be written; consumers will see them go stale");
+                }
+                false
+            }
+        }
+    }
+
+    /// Whether every pump turns; told once when it changes.
+    fn vouch(&mut self) -> bool {
+        let wedged = self.report.wedged(std::time::Instant::now());
+        match (&wedged, self.vouching) {
+            (Some(job), true) => tracing::error!(job, "job_wedged: no heartbeat until it turns again"),
+            (None, false) => tracing::info!("every job turns again"),
+            _ => {}
+        }
+        self.vouching = wedged.is_none();
+        self.vouching
+    }
+}

@@ -1,0 +1,333 @@
+//! Configuration: the process environment, read once, checked whole, every problem told at once.
+//!
+//! Blank means unset, everywhere. A bad value is a [`Problem`] that names the variable, what was
+//! found and what is accepted; nothing is opened before all of them are known. Secrets live in
+//! [`SecretString`]s and are never printed.
+
+mod feed;
+mod listing;
+mod problem;
+mod raw;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use feed::{Credentials, JobConfig};
+pub use listing::{VARIABLES, Variable, listing};
+pub use problem::{Problem, Problems};
+
+use raw::Raw;
+
+/// Everything the service needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The sources of the switch.
+    pub switch: SwitchConfig,
+    /// Documents live below `tenants/{tenant}/`; at the root without one.
+    pub tenant: Option<String>,
+    /// Where heartbeat and quotes go.
+    pub store: StoreConfig,
+    /// Time between two heartbeats; a change of state is written at once besides.
+    pub heartbeat_interval: Duration,
+    /// One feed connection each, with distinct names.
+    pub jobs: Vec<JobConfig>,
+    /// Where market data goes.
+    pub sinks: Vec<SinkConfig>,
+    /// Pacing of the `quotes` sink.
+    pub pacing: Pacing,
+    /// Upper bound of the first back-off.
+    pub backoff_base: Duration,
+    /// Upper bound of every back-off.
+    pub backoff_max: Duration,
+    /// Address of the HTTP server.
+    pub bind: IpAddr,
+    /// Port of the HTTP server; 0 lets the system choose.
+    pub port: u16,
+    /// Decode and count, write no market data; obeys the switch all the same.
+    pub dry_run: bool,
+    /// Clean exit after that long.
+    pub stop_after: Option<Duration>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Cloud Run's name of the running revision.
+    pub revision: Option<String>,
+}
+
+/// Sources of the switch that the environment names.
+#[derive(Clone, Debug)]
+pub struct SwitchConfig {
+    /// The raw value of `INGEST_ENABLED`.
+    pub env: Option<String>,
+    /// The flag file.
+    pub file: Option<PathBuf>,
+    /// Time between two polls of the flag file.
+    pub poll: Duration,
+}
+
+/// Which store, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// Google Cloud Firestore, or its emulator.
+    Firestore {
+        /// Project that holds the database.
+        project: String,
+        /// `host:port` of an emulator; no credentials are needed then.
+        emulator_host: Option<String>,
+    },
+    /// An SQLite file, created when absent.
+    Sqlite(PathBuf),
+}
+
+/// A place that market data is delivered to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkConfig {
+    /// Newest quote per symbol, into the store.
+    Quotes,
+    /// Counts and forgets.
+    Null,
+}
+
+/// How fast the `quotes` sink writes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pacing {
+    /// Least time between two writes of one symbol.
+    pub per_symbol_interval: Duration,
+    /// Sustained writes per second over all symbols.
+    pub writes_per_s: f64,
+    /// Writes that may come at once after a quiet time.
+    pub burst: f64,
+    /// Time between two looks at what is due.
+    pub flush_interval: Duration,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line, with Cloud Logging's fields.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Reads a set of environment variables.
+    ///
+    /// # Errors
+    /// All problems at once, when any value is not usable.
+    pub fn from_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+        on_terminal: bool,
+    ) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let raw = Raw::read(vars, &mut problems);
+        let config = raw.check(on_terminal, &mut problems);
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads the process environment; values that are not UTF-8 are read with replacement characters.
+    ///
+    /// # Errors
+    /// All problems at once, when any value is not usable.
+    pub fn from_env(on_terminal: bool) -> Result<Self, Problems> {
+        Self::from_vars(env_vars(), on_terminal)
+    }
+}
+
+/// The process environment as text.
+pub fn env_vars() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| {
+        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+    })
+}
+
+impl Raw {
+    /// Checks every value, going on after a problem so that all are found.
+    fn check(&self, on_terminal: bool, problems: &mut Problems) -> Option<Config> {
+        self.refuse_what_is_not_there_yet(problems);
+        let poll = problems.seconds("INGEST_ENABLED_POLL_S", &self.ingest_enabled_poll_s, 5.0, 0.05);
+        let interval = problems.seconds("HEARTBEAT_INTERVAL_S", &self.heartbeat_interval_s, 15.0, 1.0);
+        let base = problems.seconds("RECONNECT_BACKOFF_BASE_S", &self.reconnect_backoff_base_s, 1.0, 0.01);
+        let max = problems.seconds("RECONNECT_BACKOFF_MAX_S", &self.reconnect_backoff_max_s, 60.0, 0.01);
+        if let (Some(base), Some(max)) = (base, max)
+            && max < base
+        {
+            problems.add(
+                "RECONNECT_BACKOFF_MAX_S",
+                &max.as_secs_f64().to_string(),
+                "at least RECONNECT_BACKOFF_BASE_S",
+            );
+        }
+        let stop_after = match &self.stop_after_seconds {
+            None => Some(None),
+            some => problems.seconds("STOP_AFTER_SECONDS", some, 0.0, 0.001).map(Some),
+        };
+        let jobs = feed::jobs(self, problems);
+        let store = self.store(problems);
+        let tenant = self.tenant(problems);
+        let sinks = self.sinks(problems);
+        let pacing = self.pacing(problems);
+        let bind = self.bind(problems);
+        let port = problems.whole("PORT", &self.port, 8080);
+        let dry_run = problems.boolean("DRY_RUN", &self.dry_run, false);
+        let log_format = self.log_format(on_terminal, problems);
+        Some(Config {
+            switch: SwitchConfig {
+                env: self.ingest_enabled.clone(),
+                file: self.ingest_enabled_file.as_ref().map(PathBuf::from),
+                poll: poll?,
+            },
+            tenant: tenant?,
+            store: store?,
+            heartbeat_interval: interval?,
+            jobs: jobs?,
+            sinks: sinks?,
+            pacing: pacing?,
+            backoff_base: base?,
+            backoff_max: max?,
+            bind: bind?,
+            port: port?,
+            dry_run: dry_run?,
+            stop_after: stop_after?,
+            log_format: log_format?,
+            revision: self.k_revision.clone(),
+        })
+    }
+
+    /// A setting without its effect would be a lie, so it is refused until the effect exists.
+    fn refuse_what_is_not_there_yet(&self, problems: &mut Problems) {
+        for (name, value) in [
+            ("INGEST_SCHEDULE", &self.ingest_schedule),
+            ("INGEST_BACKFILL", &self.ingest_backfill),
+            ("INGEST_HEALTH_DIR", &self.ingest_health_dir),
+            ("INGEST_ADMIN_TOKEN", &self.ingest_admin_token),
+        ] {
+            if value.is_some() {
+                problems.add_redacted(name, "nothing: this version does not have it yet; unset it");
+            }
+        }
+    }
+
+    fn on_platform(&self) -> bool {
+        self.k_service.is_some() || self.kubernetes_service_host.is_some()
+    }
+
+    fn store(&self, problems: &mut Problems) -> Option<StoreConfig> {
+        const ACCEPTED: &str = "firestore or sqlite:PATH";
+        let emulator_host = self.firestore_emulator_host.clone();
+        let default = if self.firestore_project_id.is_some()
+            || emulator_host.is_some()
+            || self.k_service.is_some()
+        {
+            "firestore"
+        } else {
+            "sqlite:market-ingest.db"
+        };
+        let text = self.ingest_store.as_deref().unwrap_or(default);
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            if path.trim().is_empty() {
+                problems.add("INGEST_STORE", text, ACCEPTED);
+                return None;
+            }
+            return Some(StoreConfig::Sqlite(PathBuf::from(path)));
+        }
+        if text != "firestore" {
+            // A database URL may hold a password, so only its scheme is shown.
+            let shown = text.split_once("://").map_or(text, |(scheme, _)| scheme);
+            problems.add("INGEST_STORE", shown, ACCEPTED);
+            return None;
+        }
+        let project = self.firestore_project_id.as_ref().or(self.google_cloud_project.as_ref());
+        let Some(project) = project else {
+            problems.add(
+                "FIRESTORE_PROJECT_ID",
+                "nothing",
+                "a project id, here or in GOOGLE_CLOUD_PROJECT, when the store is firestore",
+            );
+            return None;
+        };
+        Some(StoreConfig::Firestore { project: project.clone(), emulator_host })
+    }
+
+    fn tenant(&self, problems: &mut Problems) -> Option<Option<String>> {
+        let Some(tenant) = &self.tenant_id else { return Some(None) };
+        let usable = tenant.len() <= 1500
+            && !tenant.contains('/')
+            && tenant != "."
+            && tenant != ".."
+            && !(tenant.starts_with("__") && tenant.ends_with("__"));
+        if !usable {
+            problems.add(
+                "TENANT_ID",
+                tenant,
+                "a document id: no '/', not '.', '..' or '__…__', at most 1500 bytes",
+            );
+            return None;
+        }
+        Some(Some(tenant.clone()))
+    }
+
+    fn sinks(&self, problems: &mut Problems) -> Option<Vec<SinkConfig>> {
+        let mut sinks = Vec::new();
+        let mut good = true;
+        for word in self.ingest_sinks.as_deref().unwrap_or("quotes").split(',').map(str::trim) {
+            let sink = match word {
+                "" => continue,
+                "quotes" => SinkConfig::Quotes,
+                "null" => SinkConfig::Null,
+                _ => {
+                    problems.add("INGEST_SINKS", word, "quotes, null (a comma list)");
+                    good = false;
+                    continue;
+                }
+            };
+            if !sinks.contains(&sink) {
+                sinks.push(sink);
+            }
+        }
+        good.then_some(sinks)
+    }
+
+    fn pacing(&self, problems: &mut Problems) -> Option<Pacing> {
+        let per_symbol =
+            problems.number("PER_SYMBOL_MIN_INTERVAL_MS", &self.per_symbol_min_interval_ms, 1000.0, 0.0);
+        let rate = problems.number("GLOBAL_WRITES_PER_SEC", &self.global_writes_per_sec, 20.0, 0.001);
+        let burst = problems.number("GLOBAL_BURST", &self.global_burst, 40.0, 1.0);
+        let flush = problems.number("FLUSH_INTERVAL_MS", &self.flush_interval_ms, 200.0, 1.0);
+        Some(Pacing {
+            per_symbol_interval: Duration::from_secs_f64(per_symbol? / 1000.0),
+            writes_per_s: rate?,
+            burst: burst?,
+            flush_interval: Duration::from_secs_f64(flush? / 1000.0),
+        })
+    }
+
+    fn bind(&self, problems: &mut Problems) -> Option<IpAddr> {
+        let default = if self.on_platform() { "0.0.0.0" } else { "127.0.0.1" };
+        let text = self.ingest_bind.as_deref().unwrap_or(default);
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            problems.add("INGEST_BIND", text, "an IP address, such as 127.0.0.1 or 0.0.0.0");
+        }
+        parsed
+    }
+
+    fn log_format(&self, on_terminal: bool, problems: &mut Problems) -> Option<LogFormat> {
+        match self.log_format.as_deref() {
+            Some("json") => Some(LogFormat::Json),
+            Some("text") => Some(LogFormat::Text),
+            Some(other) => {
+                problems.add("LOG_FORMAT", other, "json or text");
+                None
+            }
+            None if on_terminal && !self.on_platform() => Some(LogFormat::Text),
+            None => Some(LogFormat::Json),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

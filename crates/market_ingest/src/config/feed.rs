@@ -1,0 +1,280 @@
+//! Jobs: which feeds, with which symbols and channels, at which address, under which credentials.
+//!
+//! Paths and channels of each feed are those of Alpaca's stream documentation; `boats` and
+//! `overnight` are v1beta1, options speak MessagePack only.
+
+use alpaca_feed::message::Codec;
+use alpaca_feed::subscription::{Channel, Subscriptions};
+use secrecy::SecretString;
+
+use super::raw::Raw;
+use super::{Problems, listing};
+
+/// One feed connection.
+#[derive(Clone, Debug)]
+pub struct JobConfig {
+    /// The feed's word in `ALPACA_DATA_FEED`, which is the job's name everywhere.
+    pub name: String,
+    /// Full websocket URL.
+    pub url: String,
+    /// Encoding of both directions.
+    pub codec: Codec,
+    /// What to subscribe to.
+    pub subscriptions: Subscriptions,
+    /// Who we are.
+    pub credentials: Credentials,
+}
+
+/// The key pair sent to the venue.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// `APCA_API_KEY_ID`.
+    pub key: SecretString,
+    /// `APCA_API_SECRET_KEY`.
+    pub secret: SecretString,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Stocks,
+    Crypto,
+    Options,
+    News,
+}
+
+struct Feed {
+    name: &'static str,
+    path: &'static str,
+    class: Class,
+}
+
+const FEEDS: &[Feed] = &[
+    Feed { name: "iex", path: "/v2/iex", class: Class::Stocks },
+    Feed { name: "sip", path: "/v2/sip", class: Class::Stocks },
+    Feed { name: "delayed_sip", path: "/v2/delayed_sip", class: Class::Stocks },
+    Feed { name: "boats", path: "/v1beta1/boats", class: Class::Stocks },
+    Feed { name: "overnight", path: "/v1beta1/overnight", class: Class::Stocks },
+    Feed { name: "test", path: "/v2/test", class: Class::Stocks },
+    Feed { name: "crypto-us", path: "/v1beta3/crypto/us", class: Class::Crypto },
+    Feed { name: "crypto-us-1", path: "/v1beta3/crypto/us-1", class: Class::Crypto },
+    Feed { name: "crypto-eu-1", path: "/v1beta3/crypto/eu-1", class: Class::Crypto },
+    Feed { name: "news", path: "/v1beta1/news", class: Class::News },
+    Feed { name: "indicative", path: "/v1beta1/indicative", class: Class::Options },
+    Feed { name: "opra", path: "/v1beta1/opra", class: Class::Options },
+];
+
+impl Class {
+    /// Channels that a client may ask for; `corrections` and `cancelErrors` come with trades.
+    fn channels(self) -> &'static [Channel] {
+        use Channel::{
+            Bars, DailyBars, Imbalances, Lulds, News, Orderbooks, Quotes, Statuses, Trades, UpdatedBars,
+        };
+        match self {
+            Self::Stocks => {
+                &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Statuses, Lulds, Imbalances]
+            }
+            Self::Crypto => &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Orderbooks],
+            Self::Options => &[Trades, Quotes],
+            Self::News => &[News],
+        }
+    }
+
+    fn trades_pair(self, symbol: &str) -> bool {
+        match self {
+            Self::Crypto => symbol.contains('/'),
+            Self::Stocks | Self::Options => !symbol.contains('/'),
+            Self::News => true,
+        }
+    }
+}
+
+/// Builds every job that the environment asks for.
+pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>> {
+    let feeds = feeds(raw, problems);
+    let symbols = symbols(raw);
+    let channels = channels(raw, problems);
+    let codec = codec(raw, problems);
+    let base = base_url(raw, problems);
+    let credentials = credentials(raw, base.as_ref(), problems);
+    let (feeds, channels, codec, base, credentials) =
+        (feeds?, channels?, codec?, base?, credentials?);
+
+    let mut jobs = Vec::new();
+    for feed in &feeds {
+        if feed.class == Class::Options && codec == Codec::Json {
+            problems.add("ALPACA_CODEC", "json", &format!("msgpack for the feed {}", feed.name));
+            continue;
+        }
+        let subscriptions = subscriptions(feed, &symbols, &channels, problems);
+        jobs.push(JobConfig {
+            name: feed.name.to_owned(),
+            url: format!("{}{}", base.url, feed.path),
+            codec,
+            subscriptions,
+            credentials: credentials.clone(),
+        });
+    }
+    for channel in &channels {
+        if !feeds.iter().any(|f| f.class.channels().contains(channel)) {
+            problems.add(
+                "ALPACA_CHANNELS",
+                channel.as_str(),
+                &format!("channels of the chosen feeds: {}", words(accepted_channels(&feeds))),
+            );
+        }
+    }
+    Some(jobs)
+}
+
+fn feeds(raw: &Raw, problems: &mut Problems) -> Option<Vec<&'static Feed>> {
+    let text = raw.alpaca_data_feed.as_deref().unwrap_or("iex");
+    let mut feeds: Vec<&Feed> = Vec::new();
+    let mut good = true;
+    for word in listing::words(text) {
+        match FEEDS.iter().find(|f| f.name.eq_ignore_ascii_case(word)) {
+            Some(feed) if feeds.iter().any(|f| f.name == feed.name) => {}
+            Some(feed) => feeds.push(feed),
+            None => {
+                problems.add("ALPACA_DATA_FEED", word, &words(FEEDS.iter().map(|f| f.name)));
+                good = false;
+            }
+        }
+    }
+    if good && feeds.is_empty() {
+        problems.add("ALPACA_DATA_FEED", text, &words(FEEDS.iter().map(|f| f.name)));
+        good = false;
+    }
+    good.then_some(feeds)
+}
+
+fn symbols(raw: &Raw) -> Vec<String> {
+    let named = |text: &Option<String>| -> Vec<String> {
+        listing::words(text.as_deref().unwrap_or_default()).map(str::to_uppercase).collect()
+    };
+    [named(&raw.monitored_symbols), named(&raw.alpaca_symbols)]
+        .into_iter()
+        .find(|list| !list.is_empty())
+        .unwrap_or_else(|| vec!["SPY".to_owned()])
+}
+
+fn channels(raw: &Raw, problems: &mut Problems) -> Option<Vec<Channel>> {
+    let text = raw.alpaca_channels.as_deref().unwrap_or("trades,quotes,bars");
+    let mut channels = Vec::new();
+    let mut good = true;
+    for word in listing::words(text) {
+        match word.parse::<Channel>() {
+            Ok(channel) if channels.contains(&channel) => {}
+            Ok(channel) if askable().any(|c| c == channel) => channels.push(channel),
+            _ => {
+                problems.add("ALPACA_CHANNELS", word, &words(askable().map(Channel::as_str)));
+                good = false;
+            }
+        }
+    }
+    good.then_some(channels)
+}
+
+/// Every channel that some feed offers to clients.
+fn askable() -> impl Iterator<Item = Channel> {
+    Channel::ALL.into_iter().filter(|channel| {
+        [Class::Stocks, Class::Crypto, Class::News].iter().any(|c| c.channels().contains(channel))
+    })
+}
+
+fn accepted_channels<'a>(feeds: &'a [&Feed]) -> impl Iterator<Item = &'static str> + 'a {
+    askable()
+        .filter(|c| feeds.iter().any(|f| f.class.channels().contains(c)))
+        .map(Channel::as_str)
+}
+
+fn subscriptions(
+    feed: &Feed,
+    symbols: &[String],
+    channels: &[Channel],
+    problems: &mut Problems,
+) -> Subscriptions {
+    let chosen: Vec<Channel> = match feed.class {
+        // News has one channel, so there is nothing to choose.
+        Class::News => vec![Channel::News],
+        Class::Stocks | Class::Crypto | Class::Options => {
+            feed.class.channels().iter().copied().filter(|c| channels.contains(c)).collect()
+        }
+    };
+    let mut subscriptions = Subscriptions::default();
+    for symbol in symbols.iter().filter(|s| *s == "*" || feed.class.trades_pair(s)) {
+        for channel in &chosen {
+            if feed.class == Class::Options && *channel == Channel::Quotes && symbol == "*" {
+                problems.add("MONITORED_SYMBOLS", "*", "named contracts: option quotes refuse *");
+                continue;
+            }
+            subscriptions.insert(*channel, symbol.as_str());
+        }
+    }
+    if subscriptions.is_empty() {
+        let kind = if feed.class == Class::Crypto { "a pair such as BTC/USD" } else { "a symbol" };
+        problems.add(
+            "MONITORED_SYMBOLS",
+            &symbols.join(","),
+            &format!("{kind} and a channel for the feed {}", feed.name),
+        );
+    }
+    subscriptions
+}
+
+fn codec(raw: &Raw, problems: &mut Problems) -> Option<Codec> {
+    match raw.alpaca_codec.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("msgpack") => Some(Codec::MessagePack),
+        Some("json") => Some(Codec::Json),
+        Some(other) => {
+            problems.add("ALPACA_CODEC", other, "msgpack or json");
+            None
+        }
+    }
+}
+
+struct BaseUrl {
+    url: String,
+    loopback: bool,
+}
+
+fn base_url(raw: &Raw, problems: &mut Problems) -> Option<BaseUrl> {
+    let text = raw.alpaca_stream_url.as_deref().unwrap_or("wss://stream.data.alpaca.markets");
+    let uri = text.trim_end_matches('/').parse::<axum::http::Uri>().ok();
+    let host = uri
+        .as_ref()
+        .filter(|uri| matches!(uri.scheme_str(), Some("ws" | "wss")))
+        .filter(|uri| uri.query().is_none())
+        .and_then(|uri| uri.host());
+    let Some(host) = host else {
+        problems.add("ALPACA_STREAM_URL", text, "ws://HOST[:PORT] or wss://HOST[:PORT]");
+        return None;
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    Some(BaseUrl { url: text.trim_end_matches('/').to_owned(), loopback })
+}
+
+fn credentials(
+    raw: &Raw,
+    base: Option<&BaseUrl>,
+    problems: &mut Problems,
+) -> Option<Credentials> {
+    let optional = base.is_some_and(|b| b.loopback);
+    let mut read = |variable, value: &Option<String>| match value {
+        Some(text) => Some(SecretString::from(text.clone())),
+        // A venue on this machine still wants two words in its handshake.
+        None if optional => Some(SecretString::from("loopback".to_owned())),
+        None => {
+            problems.add(variable, "nothing", "Alpaca's key, unless ALPACA_STREAM_URL is a loopback host");
+            None
+        }
+    };
+    let key = read("APCA_API_KEY_ID", &raw.apca_api_key_id);
+    let secret = read("APCA_API_SECRET_KEY", &raw.apca_api_secret_key);
+    Some(Credentials { key: key?, secret: secret? })
+}
+
+fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,81 @@
+//! The variables as people read them: `--help`, `market-ingest config` and the documentation's test.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// One environment variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds when it is unset, in words.
+    pub default: &'static str,
+    /// One line.
+    pub meaning: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+}
+
+const fn plain(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default, meaning, secret: false }
+}
+
+const fn secret(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable { name, default, meaning, secret: true }
+}
+
+/// Every variable that this version reads.
+pub const VARIABLES: &[Variable] = &[
+    plain("INGEST_ENABLED", "no opinion", "the switch: off holds ingestion for the life of the process"),
+    plain("INGEST_ENABLED_FILE", "none", "the switch: a file whose first line says on or off, followed while running"),
+    plain("INGEST_ENABLED_POLL_S", "5", "seconds between two polls of that file; fractions, at least 0.05"),
+    plain("TENANT_ID", "none", "documents live below tenants/{TENANT_ID}/; unset: at the root"),
+    plain("INGEST_STORE", "firestore where configured, else sqlite:market-ingest.db", "firestore or sqlite:PATH"),
+    plain("FIRESTORE_PROJECT_ID", "GOOGLE_CLOUD_PROJECT", "project of the Firestore database"),
+    plain("GOOGLE_CLOUD_PROJECT", "none", "project, when FIRESTORE_PROJECT_ID is unset"),
+    plain("FIRESTORE_EMULATOR_HOST", "none", "host:port of an emulator; needs no credentials"),
+    plain("HEARTBEAT_INTERVAL_S", "15", "seconds between two heartbeats, at least 1"),
+    secret("APCA_API_KEY_ID", "none", "Alpaca's key; not needed for a venue on a loopback host"),
+    secret("APCA_API_SECRET_KEY", "none", "Alpaca's secret; not needed for a venue on a loopback host"),
+    plain("ALPACA_DATA_FEED", "iex", "comma list of feeds, one connection each"),
+    plain("MONITORED_SYMBOLS", "ALPACA_SYMBOLS", "comma list of symbols, or *; one with / goes to crypto feeds"),
+    plain("ALPACA_SYMBOLS", "SPY", "symbols, when MONITORED_SYMBOLS is unset"),
+    plain("ALPACA_CHANNELS", "trades,quotes,bars", "comma list of channels"),
+    plain("ALPACA_CODEC", "msgpack", "msgpack or json"),
+    plain("ALPACA_STREAM_URL", "wss://stream.data.alpaca.markets", "host of the streams"),
+    plain("INGEST_SINKS", "quotes", "comma list: quotes (newest quote per symbol into the store), null"),
+    plain("PER_SYMBOL_MIN_INTERVAL_MS", "1000", "least milliseconds between two writes of one symbol's quote"),
+    plain("GLOBAL_WRITES_PER_SEC", "20", "sustained quote writes per second over all symbols"),
+    plain("GLOBAL_BURST", "40", "quote writes that may come at once after a quiet time"),
+    plain("FLUSH_INTERVAL_MS", "200", "milliseconds between two looks at which quotes are due"),
+    plain("RECONNECT_BACKOFF_BASE_S", "1", "upper bound of the first back-off, in seconds"),
+    plain("RECONNECT_BACKOFF_MAX_S", "60", "upper bound of every back-off, in seconds"),
+    plain("PORT", "8080", "HTTP port; 0 lets the system choose"),
+    plain("INGEST_BIND", "127.0.0.1, or 0.0.0.0 on Cloud Run and Kubernetes", "HTTP address"),
+    plain("DRY_RUN", "false", "decode and count, write no market data"),
+    plain("STOP_AFTER_SECONDS", "never", "clean exit after that many seconds"),
+    plain("RUST_LOG", "info", "log filter"),
+    plain("LOG_FORMAT", "text on a terminal, else json", "json or text"),
+];
+
+/// Every variable with its value and where that comes from; secrets are named, never shown.
+pub fn listing(vars: impl IntoIterator<Item = (String, String)>) -> String {
+    let vars: BTreeMap<String, String> = vars.into_iter().collect();
+    let mut out = String::new();
+    for v in VARIABLES {
+        let value = vars.get(v.name).map(|t| t.trim()).filter(|t| !t.is_empty());
+        let shown = match value {
+            Some(_) if v.secret => "(set, not shown)".to_owned(),
+            Some(text) => text.to_owned(),
+            None => format!("(unset: {})", v.default),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{:<27} {:<40} {}", v.name, shown, v.meaning);
+    }
+    out
+}
+
+/// The words of a comma list, without blanks.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|w| !w.is_empty())
+}

@@ -1,0 +1,218 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use alpaca_feed::message::Codec;
+use alpaca_feed::subscription::Channel;
+
+use super::*;
+
+fn read(vars: &[(&str, &str)]) -> Result<Config, Problems> {
+    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::from_vars(vars, true)
+}
+
+/// With credentials, which every run against Alpaca needs.
+fn read_keyed(vars: &[(&str, &str)]) -> Result<Config, Problems> {
+    let keys = [("APCA_API_KEY_ID", "K"), ("APCA_API_SECRET_KEY", "S")];
+    read(&[&keys[..], vars].concat())
+}
+
+/// The value is refused, and the message names the variable, the value and what would do.
+fn check_refused(name: &'static str, value: &str, accepted: &str) {
+    let problems = read_keyed(&[(name, value)]).unwrap_err();
+    let told = problems
+        .as_slice()
+        .iter()
+        .find(|p| p.variable == name)
+        .unwrap_or_else(|| panic!("{name}={value}: {problems}"));
+    assert!(told.found.as_deref().is_some_and(|f| value.contains(f)), "{told}");
+    assert!(told.accepted.contains(accepted), "{told}");
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let config = read_keyed(&[]).unwrap();
+    assert_eq!(config.switch.poll, Duration::from_secs(5));
+    assert_eq!(config.switch.env, None);
+    assert_eq!(config.tenant, None);
+    assert_eq!(config.store, StoreConfig::Sqlite("market-ingest.db".into()));
+    assert_eq!(config.heartbeat_interval, Duration::from_secs(15));
+    assert_eq!(config.sinks, [SinkConfig::Quotes]);
+    assert_eq!(config.pacing.per_symbol_interval, Duration::from_secs(1));
+    assert_eq!(config.pacing.flush_interval, Duration::from_millis(200));
+    assert_eq!((config.pacing.writes_per_s, config.pacing.burst), (20.0, 40.0));
+    assert_eq!((config.backoff_base, config.backoff_max), (Duration::from_secs(1), Duration::from_secs(60)));
+    assert_eq!((config.bind.to_string().as_str(), config.port), ("127.0.0.1", 8080));
+    assert_eq!((config.dry_run, config.stop_after), (false, None));
+    let [job] = &config.jobs[..] else { panic!("one job") };
+    assert_eq!(job.name, "iex");
+    assert_eq!(job.url, "wss://stream.data.alpaca.markets/v2/iex");
+    assert_eq!(job.codec, Codec::MessagePack);
+    for channel in [Channel::Trades, Channel::Quotes, Channel::Bars] {
+        assert!(job.subscriptions.contains(channel, "SPY"));
+    }
+    assert_eq!(job.subscriptions.len(), 3);
+}
+
+#[test]
+fn blank_is_unset_everywhere() {
+    let blanks: Vec<(&str, &str)> = VARIABLES
+        .iter()
+        .filter(|v| !v.name.starts_with("APCA_"))
+        .map(|v| (v.name, " \t"))
+        .collect();
+    let blank = read_keyed(&blanks).unwrap();
+    assert_eq!(format!("{blank:?}"), format!("{:?}", read_keyed(&[]).unwrap()));
+}
+
+#[test]
+fn a_bad_value_names_the_variable_what_was_found_and_what_is_accepted() {
+    check_refused("INGEST_ENABLED_POLL_S", "0.04", "0.05");
+    check_refused("INGEST_ENABLED_POLL_S", "soon", "number");
+    check_refused("INGEST_ENABLED_POLL_S", "NaN", "number");
+    check_refused("HEARTBEAT_INTERVAL_S", "0.5", "from 1");
+    check_refused("HEARTBEAT_INTERVAL_S", "1e300", "number");
+    check_refused("PORT", "65536", "65535");
+    check_refused("PORT", "-1", "65535");
+    check_refused("INGEST_BIND", "localhost", "IP address");
+    check_refused("DRY_RUN", "maybe", "true or false");
+    check_refused("STOP_AFTER_SECONDS", "0", "number");
+    check_refused("LOG_FORMAT", "xml", "json or text");
+    check_refused("TENANT_ID", "a/b", "no '/'");
+    check_refused("TENANT_ID", "..", "no '/'");
+    check_refused("INGEST_SINKS", "quotes,fax", "quotes, null");
+    check_refused("INGEST_STORE", "mongodb", "sqlite:PATH");
+    check_refused("INGEST_STORE", "sqlite:", "sqlite:PATH");
+    check_refused("ALPACA_CODEC", "protobuf", "msgpack or json");
+    check_refused("ALPACA_DATA_FEED", "nasdaq", "sip");
+    check_refused("ALPACA_CHANNELS", "trades,ticks", "quotes");
+    check_refused("ALPACA_CHANNELS", "corrections", "trades");
+    check_refused("ALPACA_CHANNELS", "orderbooks", "trades quotes bars");
+    check_refused("ALPACA_STREAM_URL", "https://example.com", "wss://HOST");
+    check_refused("ALPACA_STREAM_URL", "example.com", "wss://HOST");
+    check_refused("GLOBAL_WRITES_PER_SEC", "0", "number");
+    check_refused("GLOBAL_BURST", "0.5", "from 1");
+    check_refused("PER_SYMBOL_MIN_INTERVAL_MS", "-1", "from 0");
+    check_refused("RECONNECT_BACKOFF_MAX_S", "0.5", "RECONNECT_BACKOFF_BASE_S");
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let problems = read(&[
+        ("PORT", "http"),
+        ("INGEST_ENABLED_POLL_S", "0"),
+        ("ALPACA_DATA_FEED", "x,y"),
+        ("INGEST_STORE", "firestore"),
+    ])
+    .unwrap_err();
+    let named: Vec<_> = problems.as_slice().iter().map(|p| p.variable).collect();
+    for variable in [
+        "PORT",
+        "INGEST_ENABLED_POLL_S",
+        "ALPACA_DATA_FEED",
+        "FIRESTORE_PROJECT_ID",
+        "APCA_API_KEY_ID",
+        "APCA_API_SECRET_KEY",
+    ] {
+        assert!(named.contains(&variable), "{variable} is missing in: {problems}");
+    }
+    assert!(problems.to_string().starts_with("7 problems"), "{problems}");
+}
+
+#[test]
+fn settings_without_an_effect_are_refused_and_their_values_not_shown() {
+    for name in ["INGEST_SCHEDULE", "INGEST_BACKFILL", "INGEST_HEALTH_DIR", "INGEST_ADMIN_TOKEN"] {
+        let problems = read_keyed(&[(name, "hunter2")]).unwrap_err();
+        assert_eq!(problems.as_slice()[0].variable, name);
+        assert!(!problems.to_string().contains("hunter2"));
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let vars = || {
+        [("APCA_API_KEY_ID", "AKSECRET"), ("APCA_API_SECRET_KEY", "topsecret")]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+    };
+    let config = Config::from_vars(vars(), true).unwrap();
+    for text in [format!("{config:?}"), listing(vars())] {
+        assert!(!text.contains("AKSECRET") && !text.contains("topsecret"), "{text}");
+    }
+    let problems = read(&[("INGEST_STORE", "postgres://user:hunter2@db/x")]).unwrap_err();
+    assert!(!problems.to_string().contains("hunter2"), "{problems}");
+}
+
+#[test]
+fn credentials_are_optional_for_a_loopback_venue_only() {
+    for url in ["ws://127.0.0.1:9", "ws://localhost:9/", "ws://[::1]:9", "wss://127.1.2.3"] {
+        let config = read(&[("ALPACA_STREAM_URL", url)]).unwrap();
+        assert_eq!(config.jobs[0].url, format!("{}/v2/iex", url.trim_end_matches('/')));
+    }
+    for url in ["ws://10.0.0.1:9", "wss://localhost.example.com"] {
+        let problems = read(&[("ALPACA_STREAM_URL", url)]).unwrap_err();
+        assert_eq!(problems.as_slice().len(), 2, "{problems}");
+    }
+}
+
+#[test]
+fn pairs_go_to_crypto_and_the_rest_to_stocks() {
+    let config = read_keyed(&[
+        ("ALPACA_DATA_FEED", "iex,crypto-us,news"),
+        ("MONITORED_SYMBOLS", "aapl, btc/usd ,MSFT"),
+    ])
+    .unwrap();
+    let symbols = |job: usize, channel| {
+        let of_channel = config.jobs[job].subscriptions.iter().filter(|(c, _)| *c == channel);
+        of_channel.map(|(_, symbol)| symbol.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(symbols(0, Channel::Trades), ["AAPL", "MSFT"]);
+    assert_eq!(symbols(1, Channel::Quotes), ["BTC/USD"]);
+    assert_eq!(symbols(2, Channel::News), ["AAPL", "BTC/USD", "MSFT"]);
+    assert_eq!(config.jobs[1].url, "wss://stream.data.alpaca.markets/v1beta3/crypto/us");
+}
+
+#[test]
+fn a_feed_without_symbols_is_a_problem_not_an_idle_job() {
+    let problems = read_keyed(&[("ALPACA_DATA_FEED", "crypto-us")]).unwrap_err();
+    assert!(problems.to_string().contains("BTC/USD"), "{problems}");
+}
+
+#[test]
+fn options_speak_messagepack_and_refuse_a_star_on_quotes() {
+    let problems =
+        read_keyed(&[("ALPACA_DATA_FEED", "opra"), ("ALPACA_CODEC", "json")]).unwrap_err();
+    assert_eq!(problems.as_slice()[0].variable, "ALPACA_CODEC");
+    let problems =
+        read_keyed(&[("ALPACA_DATA_FEED", "opra"), ("MONITORED_SYMBOLS", "*")]).unwrap_err();
+    assert!(problems.to_string().contains("named contracts"), "{problems}");
+}
+
+#[test]
+fn the_store_follows_the_platform() {
+    let firestore = |emulator: Option<&str>| StoreConfig::Firestore {
+        project: "p".into(),
+        emulator_host: emulator.map(str::to_owned),
+    };
+    for (vars, expected) in [
+        (vec![("FIRESTORE_PROJECT_ID", "p")], firestore(None)),
+        (
+            vec![("FIRESTORE_EMULATOR_HOST", "h:1"), ("GOOGLE_CLOUD_PROJECT", "p")],
+            firestore(Some("h:1")),
+        ),
+        (vec![("K_SERVICE", "s"), ("GOOGLE_CLOUD_PROJECT", "p")], firestore(None)),
+        (vec![("GOOGLE_CLOUD_PROJECT", "p")], StoreConfig::Sqlite("market-ingest.db".into())),
+        (
+            vec![("FIRESTORE_PROJECT_ID", "p"), ("INGEST_STORE", "sqlite:/x.db")],
+            StoreConfig::Sqlite("/x.db".into()),
+        ),
+    ] {
+        assert_eq!(read_keyed(&vars).unwrap().store, expected, "{vars:?}");
+    }
+}
+
+#[test]
+fn a_platform_binds_every_address_and_logs_json() {
+    let config = read_keyed(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]).unwrap();
+    assert_eq!((config.bind.to_string().as_str(), config.log_format), ("0.0.0.0", LogFormat::Json));
+}

@@ -1,0 +1,3 @@
+//! placeholder
+#[derive(clap::Args)] pub struct Options {}
+pub async fn run(_: Options, _: impl Future<Output=&'static str>) -> anyhow::Result<()> { Ok(()) }

@@ -1,0 +1,176 @@
+//! What a job's pump knows about itself, published for heartbeat, HTTP and metrics.
+//!
+//! Only the pump writes it, each turn and at least once a second; `tick` proves that the loop which
+//! does the work still turns. Readers derive, they never set.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use alpaca_feed::lifecycle::{Phase, Stage};
+use alpaca_feed::message::Kind;
+use ingest_status::{JobReport, JobStatus, Timestamp};
+
+/// Kinds of events, in the order of [`JobState::messages`].
+pub const KINDS: [(Kind, &str); 14] = [
+    (Kind::Trade, "trade"),
+    (Kind::Quote, "quote"),
+    (Kind::Bar, "bar"),
+    (Kind::UpdatedBar, "updated_bar"),
+    (Kind::DailyBar, "daily_bar"),
+    (Kind::Correction, "correction"),
+    (Kind::Cancel, "cancel"),
+    (Kind::Status, "status"),
+    (Kind::Luld, "luld"),
+    (Kind::Imbalance, "imbalance"),
+    (Kind::Orderbook, "orderbook"),
+    (Kind::Pricing, "pricing"),
+    (Kind::News, "news"),
+    (Kind::Unknown, "unknown"),
+];
+
+/// What makes a difference to a reader at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Aspect {
+    pub(crate) status: JobStatus,
+    pub(crate) phase: Phase,
+    pub(crate) refused: bool,
+}
+
+/// One job as of its last turn.
+#[derive(Clone, Debug)]
+pub struct JobState {
+    /// The job's name.
+    pub name: Arc<str>,
+    /// Whether the job shall run, as the pump last heard it.
+    pub wanted: bool,
+    /// Number of the newest decision that the pump has taken up.
+    pub decision_seq: u64,
+    /// Where the connection's lifecycle is.
+    pub phase: Phase,
+    /// No record received before the pause waits in a sink any more.
+    pub drained: bool,
+    /// Whether the job was live since it was last wanted.
+    pub was_live: bool,
+    /// The venue refuses for a reason that only a person can change.
+    pub refused: bool,
+    /// Why it does not run, or what went wrong last.
+    pub reason: Option<String>,
+    /// When [`Self::status`] took its present value.
+    pub since: Timestamp,
+    /// Channel and symbol pairs that the venue acknowledged.
+    pub subscribed: u64,
+    /// Time of the newest event, ns UTC.
+    pub last_event_ts: Option<i64>,
+    /// Seconds from the newest event's own time to its receipt.
+    pub lag_s: Option<f64>,
+    /// Symbol of the newest event that has one.
+    pub last_symbol: Option<Arc<str>>,
+    /// When it was received, ns UTC.
+    pub last_received_ts: Option<i64>,
+    /// Events by kind; see [`KINDS`].
+    pub messages: [u64; KINDS.len()],
+    /// Elements that could not be decoded.
+    pub malformed: u64,
+    /// Frames received.
+    pub frames: u64,
+    /// Payload bytes received.
+    pub bytes: u64,
+    /// Connections tried.
+    pub dials: u64,
+    /// Connections that ended, for whatever reason.
+    pub disconnects: u64,
+    /// Error messages of the venue by code; HTTP answers to an upgrade by status.
+    pub rejections: BTreeMap<u16, u64>,
+    /// Seconds from the last decision to pause to its complete effect.
+    pub pause_effect_s: Option<f64>,
+    /// When the pump last turned.
+    pub tick: Instant,
+}
+
+impl JobState {
+    /// The state of a pump that has not turned yet.
+    #[must_use]
+    pub fn new(name: &str, now: Timestamp, tick: Instant) -> Self {
+        Self {
+            name: name.into(),
+            wanted: false,
+            decision_seq: 0,
+            phase: Phase::Halted,
+            drained: true,
+            was_live: false,
+            refused: false,
+            reason: None,
+            since: now,
+            subscribed: 0,
+            last_event_ts: None,
+            lag_s: None,
+            last_symbol: None,
+            last_received_ts: None,
+            messages: [0; KINDS.len()],
+            malformed: 0,
+            frames: 0,
+            bytes: 0,
+            dials: 0,
+            disconnects: 0,
+            rejections: BTreeMap::new(),
+            pause_effect_s: None,
+            tick,
+        }
+    }
+
+    /// Held, without a connection, everything delivered: the only state that may be called paused.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        !self.wanted && self.drained && matches!(self.phase, Phase::Halted | Phase::Stopped)
+    }
+
+    pub(crate) fn aspect(&self) -> Aspect {
+        Aspect { status: self.status(), phase: self.phase, refused: self.refused }
+    }
+
+    /// Authenticated and subscribed.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.phase == Phase::Session(Stage::Live)
+    }
+
+    /// The job's status word.
+    #[must_use]
+    pub fn status(&self) -> JobStatus {
+        if self.phase == Phase::Stopped {
+            JobStatus::Stopped
+        } else if self.paused() {
+            JobStatus::Paused
+        } else if self.refused {
+            JobStatus::Failed
+        } else if self.was_live || !self.wanted {
+            JobStatus::Running
+        } else {
+            JobStatus::Starting
+        }
+    }
+
+    /// Events of all kinds.
+    #[must_use]
+    pub fn messages_total(&self) -> u64 {
+        self.messages.iter().sum()
+    }
+}
+
+impl From<&JobState> for JobReport {
+    fn from(job: &JobState) -> Self {
+        Self {
+            status: job.status(),
+            since: job.since,
+            reason: job.reason.clone(),
+            phase: job.phase.to_string(),
+            connected: job.connected(),
+            subscribed: job.subscribed,
+            last_event_ts: job.last_event_ts.map(Timestamp::from_nanoseconds),
+            lag_s: job.lag_s,
+            messages: job.messages_total(),
+            paused_symbols: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Log lines: for people on a terminal, or one JSON object a line with Cloud Logging's fields.
+//!
+//! The JSON form carries `severity`, `message` and `time` as Cloud Logging reads them, the event's
+//! own fields beside them, and the instance under `logging.googleapis.com/labels`.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::LogFormat;
+
+/// Installs the process's log output; a second call changes nothing.
+///
+/// `RUST_LOG` filters, `info` by default; a filter that cannot be parsed is told and replaced.
+pub fn init(format: LogFormat, instance_id: &str) {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
+    // The Firestore client announces every connection at INFO; that is its business.
+    let quiet = "info,firestore=warn,gcloud_sdk=warn,sqlx=warn";
+    let (filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
+        None => (EnvFilter::new(quiet), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let installed = match format {
+        LogFormat::Json => builder
+            .event_format(CloudLogging { instance_id: instance_id.to_owned() })
+            .with_writer(std::io::stdout)
+            .try_init(),
+        LogFormat::Text => builder.with_target(false).with_writer(std::io::stderr).try_init(),
+    };
+    if installed.is_ok()
+        && let Some(error) = problem
+    {
+        tracing::warn!(error, "RUST_LOG cannot be parsed; info is used");
+    }
+}
+
+struct CloudLogging {
+    instance_id: String,
+}
+
+impl<S, N> FormatEvent<S, N> for CloudLogging
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let meta = event.metadata();
+        let mut line = Map::new();
+        line.insert("severity".into(), severity(*meta.level()).into());
+        line.insert("time".into(), jiff::Timestamp::now().to_string().into());
+        line.insert("message".into(), Value::Null);
+        event.record(&mut Fields(&mut line));
+        line.insert("target".into(), meta.target().into());
+        let labels = serde_json::json!({ "instance_id": self.instance_id });
+        line.insert("logging.googleapis.com/labels".into(), labels);
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+fn severity(level: Level) -> &'static str {
+    match level {
+        Level::TRACE | Level::DEBUG => "DEBUG",
+        Level::INFO => "INFO",
+        Level::WARN => "WARNING",
+        Level::ERROR => "ERROR",
+    }
+}
+
+struct Fields<'a>(&'a mut Map<String, Value>);
+
+impl Fields<'_> {
+    fn put(&mut self, field: &Field, value: Value) {
+        // Names that Cloud Logging reads itself must not be overwritten by an event's field.
+        let name = match field.name() {
+            "time" | "severity" | "target" => format!("{}_", field.name()),
+            name => name.to_owned(),
+        };
+        self.0.insert(name, value);
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        self.put(field, chain(value).into());
+    }
+}
+
+/// An error with its causes, on one line.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Some libraries repeat the cause in their own text.
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}

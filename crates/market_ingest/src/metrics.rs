@@ -1,0 +1,163 @@
+//! Prometheus metrics, made anew at each scrape from what the pumps show: there is no second set of
+//! books. Low cardinality: labels are job, type, code and sink, never a symbol.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::beat::BeatCounts;
+use crate::job::{JobState, KINDS};
+use crate::report::Report;
+
+/// Content type of [`text`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Job {
+    job: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobType {
+    job: String,
+    r#type: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobCode {
+    job: String,
+    code: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Sink {
+    sink: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+    revision: String,
+}
+
+/// All metrics in OpenMetrics text.
+pub(crate) fn text(report: &Report, beats: &BeatCounts) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("market_ingest");
+    let r = &mut registry;
+    process(r, report, beats);
+    jobs(r, &report.jobs());
+    sinks(r, report);
+    let mut out = String::new();
+    encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+fn process(r: &mut Registry, report: &Report, beats: &BeatCounts) {
+    let build = Build {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: report.identity().revision.clone().unwrap_or_default(),
+    };
+    let info = Family::<Build, Gauge>::default();
+    info.get_or_create(&build).set(1);
+    r.register("build_info", "Version and revision, always 1", info);
+
+    let decision = report.decision().decision;
+    gauge(r, "ingest_enabled", "1 when no hold covers everything: what was asked", decision.enabled.into());
+    gauge(r, "paused", "1 when held, without a socket, and drained: what is", report.paused().into());
+    gauge(r, "flag_fresh", "0 while a flag cannot be read and its last decision stands", decision.flag_fresh.into());
+    gauge(r, "holds", "Holds that stand", decision.holds.len() as i64);
+    let heartbeat_s = beats.written_at_us.load(Relaxed) as f64 / 1e6;
+    seconds(r, "heartbeat_timestamp_seconds", "When the store last took a heartbeat", heartbeat_s);
+    counter(r, "heartbeat_failures", "Heartbeats that the store did not take", beats.failures.load(Relaxed));
+    let effect = report.jobs().iter().filter_map(|job| job.pause_effect_s).fold(0.0, f64::max);
+    seconds(r, "pause_effect_seconds", "From the last pause's decision to its complete effect", effect);
+    let now = jiff::Timestamp::now().as_microsecond() as f64 / 1e6;
+    let oldest = report.jobs().iter().map(|job| job.tick.elapsed().as_secs_f64()).fold(0.0, f64::max);
+    seconds(r, "loop_last_tick_timestamp_seconds", "When the slowest working loop last turned", now - oldest);
+}
+
+fn jobs(r: &mut Registry, jobs: &[JobState]) {
+    let by_job = |job: &JobState| Job { job: job.name.to_string() };
+
+    let connected = Family::<Job, Gauge>::default();
+    let lag = Family::<Job, Seconds>::default();
+    let newest = Family::<Job, Seconds>::default();
+    let messages = Family::<JobType, Counter>::default();
+    let rejections = Family::<JobCode, Counter>::default();
+    for job in jobs {
+        connected.get_or_create(&by_job(job)).set(job.connected().into());
+        if let (Some(lag_s), Some(ts)) = (job.lag_s, job.last_event_ts) {
+            lag.get_or_create(&by_job(job)).set(lag_s);
+            newest.get_or_create(&by_job(job)).set(ts as f64 / 1e9);
+        }
+        for (kind, word) in KINDS {
+            let labels = JobType { job: job.name.to_string(), r#type: word };
+            messages.get_or_create(&labels).inc_by(job.messages[kind as usize]);
+        }
+        for (code, count) in &job.rejections {
+            let labels = JobCode { job: job.name.to_string(), code: u32::from(*code) };
+            rejections.get_or_create(&labels).inc_by(*count);
+        }
+    }
+    r.register("connected", "1 when authenticated and subscribed", connected);
+    r.register("lag_seconds", "From the newest event's own time to its receipt", lag);
+    r.register("last_event_timestamp_seconds", "The newest event's own time", newest);
+    r.register("messages", "Events received", messages);
+    r.register("rejections", "Errors of the venue by code", rejections);
+
+    let mut per_job = |name: &str, help: &str, value: fn(&JobState) -> u64| {
+        let family = Family::<Job, Counter>::default();
+        for job in jobs {
+            family.get_or_create(&by_job(job)).inc_by(value(job));
+        }
+        r.register(name, help, family);
+    };
+    per_job("malformed", "Elements that could not be decoded", |j| j.malformed);
+    per_job("unknown", "Messages of a type that is not known", |j| {
+        j.messages[alpaca_feed::message::Kind::Unknown as usize]
+    });
+    per_job("frames", "Frames received", |j| j.frames);
+    per_job("received_bytes", "Payload bytes received", |j| j.bytes);
+    per_job("dials", "Connections tried", |j| j.dials);
+    per_job("disconnects", "Connections that ended unasked", |j| j.disconnects);
+}
+
+fn sinks(r: &mut Registry, report: &Report) {
+    let mut per_sink = |name: &str, help: &str, value: fn(&crate::sink::Counts) -> &AtomicU64| {
+        let family = Family::<Sink, Counter>::default();
+        for sink in report.sinks() {
+            let count = value(sink.counts()).load(Relaxed);
+            family.get_or_create(&Sink { sink: sink.name() }).inc_by(count);
+        }
+        r.register(name, help, family);
+    };
+    per_sink("sink_writes", "Records written", |c| &c.written);
+    per_sink("sink_errors", "Attempts to write that failed and are repeated", |c| &c.errors);
+    per_sink("sink_dropped", "Records that will never be written", |c| &c.dropped);
+}
+
+fn gauge(r: &mut Registry, name: &str, help: &str, value: i64) {
+    let gauge: Gauge = Gauge::default();
+    gauge.set(value);
+    r.register(name, help, gauge);
+}
+
+fn seconds(r: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Seconds::default();
+    gauge.set(value);
+    r.register(name, help, gauge);
+}
+
+fn counter(r: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter: Counter = Counter::default();
+    counter.inc_by(value);
+    r.register(name, help, counter);
+}

@@ -1,0 +1,252 @@
+//! The truth about the process, composed from what the pumps show: the one source of the heartbeat,
+//! the status over HTTP and the metrics.
+//!
+//! Invariant: `status` is `paused` exactly when a hold covers everything and every job shows that it
+//! has no connection and has delivered everything; what was asked and what is are told apart.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ingest_status::{
+    Condition, ConditionStatus, Heartbeat, HoldReport, JobReport, SCHEMA, Status, Timestamp,
+};
+use ingest_switch::watch::Decided;
+use tokio::sync::watch;
+
+use crate::job::JobState;
+use crate::sink::Sink;
+
+/// A working loop has turned within this time; else it is wedged and must not be vouched for.
+pub const WEDGED_AFTER: Duration = Duration::from_secs(5);
+
+/// What does not change while the process lives.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Names this process among all others.
+    pub instance_id: String,
+    /// Cloud Run's revision.
+    pub revision: Option<String>,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Time between two heartbeats.
+    pub interval: Duration,
+}
+
+/// Composes the report. Shared by the tasks that show it.
+#[derive(Debug)]
+pub struct Report {
+    identity: Identity,
+    decisions: watch::Receiver<Decided>,
+    jobs: Vec<watch::Receiver<JobState>>,
+    sinks: Vec<Sink>,
+    transitions: Mutex<Transitions>,
+}
+
+/// Since when each thing has been as it is.
+#[derive(Debug, Default)]
+struct Transitions {
+    status: Option<(Status, Timestamp)>,
+    conditions: BTreeMap<&'static str, (ConditionStatus, Timestamp)>,
+}
+
+impl Report {
+    /// A report over these jobs and sinks.
+    #[must_use]
+    pub fn new(
+        identity: Identity,
+        decisions: watch::Receiver<Decided>,
+        jobs: Vec<watch::Receiver<JobState>>,
+        sinks: Vec<Sink>,
+    ) -> Self {
+        Self { identity, decisions, jobs, sinks, transitions: Mutex::default() }
+    }
+
+    /// What does not change.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The present decision.
+    #[must_use]
+    pub fn decision(&self) -> Decided {
+        self.decisions.borrow().clone()
+    }
+
+    /// The jobs as of now.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<JobState> {
+        self.jobs.iter().map(|job| job.borrow().clone()).collect()
+    }
+
+    /// Where market data goes.
+    #[must_use]
+    pub fn sinks(&self) -> &[Sink] {
+        &self.sinks
+    }
+
+    /// The first job whose loop has not turned for [`WEDGED_AFTER`]; a job that has ended owes nothing.
+    #[must_use]
+    pub fn wedged(&self, now: Instant) -> Option<String> {
+        let wedged = |job: &JobState| {
+            job.phase != alpaca_feed::lifecycle::Phase::Stopped
+                && now.saturating_duration_since(job.tick) > WEDGED_AFTER
+        };
+        self.jobs().iter().find(|job| wedged(job)).map(|job| job.name.to_string())
+    }
+
+    /// Whether ingestion is paused in effect.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        !self.decisions.borrow().decision.enabled && self.jobs.iter().all(|job| job.borrow().paused())
+    }
+
+    /// The heartbeat as it would be written at `now`; the writer adds `seq`.
+    #[must_use]
+    pub fn heartbeat(&self, now: Timestamp) -> Heartbeat {
+        // What was asked is read before what is, so that a flip between the two cannot make a
+        // running producer look paused.
+        let decision = self.decision().decision;
+        let jobs = self.jobs();
+        let paused = !decision.enabled && jobs.iter().all(JobState::paused);
+        let status = if paused { Status::Paused } else { Status::Running };
+        let newest = jobs.iter().filter(|j| j.last_symbol.is_some()).max_by_key(|j| j.last_received_ts);
+        let mut transitions = self.transitions.lock().unwrap_or_else(PoisonError::into_inner);
+        Heartbeat {
+            status,
+            ts: now,
+            ingest_enabled: decision.enabled,
+            ingest_enabled_source: decision.source.as_ref().map(ToString::to_string),
+            last_symbol: newest.and_then(|job| job.last_symbol.as_deref()).map(str::to_owned),
+            schema: SCHEMA,
+            interval_s: Some(self.identity.interval.as_secs_f64()),
+            seq: 0,
+            instance_id: self.identity.instance_id.clone(),
+            revision: self.identity.revision.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Some(self.identity.started_at),
+            stopped_at: None,
+            effective_since: Some(transitions.status_since(status, now)),
+            observed_generation: None,
+            effective_generation: None,
+            holds: decision.holds.iter().map(hold_report).collect(),
+            flag_fresh: decision.flag_fresh,
+            conditions: self.conditions(&jobs, decision.flag_fresh, &mut transitions, now),
+            jobs: jobs.iter().map(|job| (job.name.to_string(), JobReport::from(job))).collect(),
+            counters: self.counters(&jobs),
+            updated_at: None,
+        }
+    }
+
+    fn conditions(
+        &self,
+        jobs: &[JobState],
+        flag_fresh: bool,
+        transitions: &mut Transitions,
+        now: Timestamp,
+    ) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let mut state = |kind: &'static str, holds: Option<bool>, reason: &str, message: String| {
+            let status = match holds {
+                Some(true) => ConditionStatus::True,
+                Some(false) => ConditionStatus::False,
+                None => ConditionStatus::Unknown,
+            };
+            conditions.push(Condition {
+                kind: kind.to_owned(),
+                status,
+                reason: reason.to_owned(),
+                message,
+                last_transition_time: transitions.condition_since(kind, status, now),
+            });
+        };
+
+        let idle = jobs.iter().find(|job| !job.connected());
+        let why = idle.map(|job| {
+            let reason = job.reason.as_deref().unwrap_or("not connected yet");
+            format!("{} is {}: {reason}", job.name, job.phase)
+        });
+        let message = why.clone().unwrap_or_default();
+        let held = jobs.iter().all(|job| !job.wanted);
+        let reason = match idle {
+            None => "Live",
+            Some(_) if held => "Held",
+            Some(job) if job.refused => "Refused",
+            Some(_) => "NotConnected",
+        };
+        state("Ingesting", Some(idle.is_none()), reason, message.clone());
+        let connected = jobs.iter().all(JobState::connected);
+        state("Connected", Some(connected), reason, message);
+        let reason = if flag_fresh { "Readable" } else { "LastDecisionStands" };
+        state("FlagFresh", Some(flag_fresh), reason, String::new());
+        let failing: Vec<_> =
+            self.sinks.iter().filter(|s| s.healthy() == Some(false)).map(Sink::name).collect();
+        let unknown = self.sinks.iter().any(|s| s.healthy().is_none());
+        let (healthy, reason) = match (failing.is_empty(), unknown) {
+            (false, _) => (Some(false), "WriteFailed"),
+            (true, true) => (None, "NothingWrittenYet"),
+            (true, false) => (Some(true), "Written"),
+        };
+        state("SinkHealthy", healthy, reason, failing.join(", "));
+        conditions
+    }
+
+    fn counters(&self, jobs: &[JobState]) -> BTreeMap<String, u64> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let mut counters: BTreeMap<String, u64> = [
+            ("messages", jobs.iter().map(JobState::messages_total).sum()),
+            ("malformed", jobs.iter().map(|j| j.malformed).sum()),
+            ("frames", jobs.iter().map(|j| j.frames).sum()),
+            ("dials", jobs.iter().map(|j| j.dials).sum()),
+            ("disconnects", jobs.iter().map(|j| j.disconnects).sum()),
+        ]
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect();
+        for sink in &self.sinks {
+            let counts = sink.counts();
+            let name = sink.name();
+            counters.insert(format!("{name}_written"), counts.written.load(Relaxed));
+            counters.insert(format!("{name}_errors"), counts.errors.load(Relaxed));
+            counters.insert(format!("{name}_dropped"), counts.dropped.load(Relaxed));
+        }
+        counters
+    }
+}
+
+impl Transitions {
+    fn status_since(&mut self, status: Status, now: Timestamp) -> Timestamp {
+        match self.status {
+            Some((before, since)) if before == status => since,
+            _ => {
+                self.status = Some((status, now));
+                now
+            }
+        }
+    }
+
+    fn condition_since(
+        &mut self,
+        kind: &'static str,
+        status: ConditionStatus,
+        now: Timestamp,
+    ) -> Timestamp {
+        let entry = self.conditions.entry(kind).or_insert((status, now));
+        if entry.0 != status {
+            *entry = (status, now);
+        }
+        entry.1
+    }
+}
+
+fn hold_report(hold: &ingest_switch::Hold) -> HoldReport {
+    HoldReport {
+        source: hold.source.to_string(),
+        scope: hold.scope.to_string(),
+        reason: hold.reason.clone(),
+        actor: hold.actor.clone(),
+        since: hold.since.into(),
+        until: hold.until.map(Timestamp::from),
+    }
+}

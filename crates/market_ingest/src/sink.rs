@@ -1,0 +1,96 @@
+//! Where market data goes. A sink has a front, called by the pumps once a turn and never waiting,
+//! and perhaps a back, a task that talks to the outside.
+//!
+//! Invariant: after [`Sink::drain`] has answered, nothing received before it is written any more:
+//! everything is either delivered or counted as dropped. "Paused" rests on this.
+
+mod quotes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alpaca_feed::message::Batch;
+
+pub use quotes::{Quotes, QuotesWriter};
+
+/// Everything received before a pause is delivered within this time, or counted as dropped.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// The front of a sink. Cheap to clone: all pumps share one sink.
+#[derive(Clone, Debug)]
+pub enum Sink {
+    /// Counts and forgets.
+    Null(Arc<Counts>),
+    /// Newest quote per symbol, into the store.
+    Quotes(Quotes),
+}
+
+/// What a sink did so far. Relaxed atomics: read for display only.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Records taken: events for `null`, documents for `quotes`.
+    pub written: AtomicU64,
+    /// Attempts to write that failed and will be repeated.
+    pub errors: AtomicU64,
+    /// Records that will never be written: refused by the store, or not delivered before a pause.
+    pub dropped: AtomicU64,
+}
+
+/// What became of the records that were waiting when a drain began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Written during the drain.
+    pub delivered: u64,
+    /// Given up.
+    pub dropped: u64,
+}
+
+impl Sink {
+    /// Takes the events of one turn, in order of receipt.
+    pub fn accept(&self, batch: &Batch) {
+        match self {
+            Self::Null(counts) => {
+                counts.written.fetch_add(batch.events.len() as u64, Ordering::Relaxed);
+            }
+            Self::Quotes(quotes) => quotes.accept(batch),
+        }
+    }
+
+    /// Delivers what is waiting, within [`DRAIN_LIMIT`]; the rest is dropped and counted.
+    ///
+    /// Dropping the future withdraws the request: what is waiting stays and is written in its turn.
+    pub async fn drain(self) -> Drained {
+        match self {
+            Self::Null(_) => Drained::default(),
+            Self::Quotes(quotes) => quotes.drain().await,
+        }
+    }
+
+    /// The sink's word in `INGEST_SINKS`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Null(_) => "null",
+            Self::Quotes(_) => "quotes",
+        }
+    }
+
+    /// What it did so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        match self {
+            Self::Null(counts) => counts,
+            Self::Quotes(quotes) => quotes.counts(),
+        }
+    }
+
+    /// Whether the last write succeeded; none before the first.
+    #[must_use]
+    pub fn healthy(&self) -> Option<bool> {
+        match self {
+            Self::Null(_) => Some(true),
+            Self::Quotes(quotes) => quotes.healthy(),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Firestore: one merge write a heartbeat, one `BatchWrite` a set of quotes.
+//!
+//! The client's plain `update` drops field transforms, so server times go through its batch writer,
+//! whose own endless retry is switched off: the callers decide what to repeat.
+
+use std::time::Duration;
+
+use ::firestore::errors::FirestoreError;
+use ::firestore::{
+    FirestoreBatchWriteResponse, FirestoreDb, FirestoreDbOptions, FirestoreFieldTransform, FirestoreFieldTransformType,
+    FirestoreSimpleBatchWriteOptions, FirestoreSimpleBatchWriter,
+    FirestoreTransformServerValue,
+};
+use google_cloud_auth::credentials::{Builder, anonymous};
+use ingest_status::Heartbeat;
+use serde::{Serialize, Serializer};
+
+use super::{CALL_LIMIT, QuoteDocument, StoreError};
+
+const OPS: &str = "ops";
+const HEARTBEAT: &str = "market_ingest";
+const QUOTES: &str = "live_quotes";
+
+/// A Firestore database, and the tenant's place in it.
+#[derive(Clone, Debug)]
+pub struct FirestoreStore {
+    db: FirestoreDb,
+    /// Path of the document (or of the root) below which the collections live.
+    parent: String,
+}
+
+impl FirestoreStore {
+    pub(super) async fn connect(
+        project: &str,
+        emulator_host: Option<&str>,
+        tenant: Option<&str>,
+    ) -> Result<Self, StoreError> {
+        let mut options = FirestoreDbOptions::new(project.to_owned())
+            .with_request_timeout(CALL_LIMIT)
+            .with_max_retries(0);
+        let credentials = match emulator_host {
+            Some(host) => {
+                options = options.with_firebase_api_url(format!("http://{host}"));
+                anonymous::Builder::new().build()
+            }
+            None => Builder::default().build()?,
+        };
+        let db = FirestoreDb::with_options_auth(options, credentials).await?;
+        let parent = match tenant {
+            Some(tenant) => db.parent_path("tenants", tenant)?.to_string(),
+            None => db.get_documents_path().clone(),
+        };
+        Ok(Self { db, parent })
+    }
+
+    pub(super) async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
+        let writer = self.writer().await?;
+        let mut batch = writer.new_batch();
+        batch.update_object_at(
+            &self.parent,
+            OPS,
+            HEARTBEAT,
+            &WithNulls(beat),
+            Some(fields_of(beat)?),
+            None,
+            vec![server_time("updated_at")],
+        )?;
+        let answer = batch.write().await?;
+        match outcomes(answer).pop() {
+            Some(Err(message)) => Err(StoreError::Refused(message)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
+        let found = self.db.fluent().select().by_id_in(OPS).parent(&self.parent).obj().one(HEARTBEAT).await;
+        found.map_err(|error| match error {
+            FirestoreError::DeserializeError(error) => StoreError::Unparsable(error.to_string()),
+            error => error.into(),
+        })
+    }
+
+    pub(super) async fn write_quotes(
+        &self,
+        quotes: &[QuoteDocument],
+    ) -> Result<Vec<Result<(), String>>, StoreError> {
+        let writer = self.writer().await?;
+        let mut batch = writer.new_batch();
+        for quote in quotes {
+            batch.update_object_at(
+                &self.parent,
+                QUOTES,
+                quote.id(),
+                &WithNulls(quote),
+                None,
+                None,
+                vec![server_time("updated_at")],
+            )?;
+        }
+        let answer = batch.write().await?;
+        Ok(outcomes(answer))
+    }
+
+    async fn writer(&self) -> Result<FirestoreSimpleBatchWriter, FirestoreError> {
+        let options =
+            FirestoreSimpleBatchWriteOptions::new().with_retry_max_elapsed_time(Duration::ZERO);
+        self.db.create_simple_batch_writer_with_options(options).await
+    }
+}
+
+/// One result a write; code 0 is gRPC's OK.
+fn outcomes(answer: FirestoreBatchWriteResponse) -> Vec<Result<(), String>> {
+    let outcome = |code, message| if code == 0 { Ok(()) } else { Err(message) };
+    answer.statuses.into_iter().map(|s| outcome(s.code, s.message)).collect()
+}
+
+fn server_time(field: &str) -> FirestoreFieldTransform {
+    let now = FirestoreTransformServerValue::RequestTime;
+    FirestoreFieldTransform::new(
+        field.to_owned(),
+        FirestoreFieldTransformType::SetToServerValue(now),
+    )
+}
+
+/// The top-level fields that a heartbeat sends: a merge must replace exactly these.
+fn fields_of(beat: &Heartbeat) -> Result<Vec<String>, StoreError> {
+    let value = serde_json::to_value(beat).map_err(|e| StoreError::Refused(e.to_string()))?;
+    Ok(value.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default())
+}
+
+/// Makes the client write `None` as null; by itself it would leave the field out, and a merge would
+/// then keep the old value.
+struct WithNulls<'a, T>(&'a T);
+
+impl<T: Serialize> Serialize for WithNulls<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct("FirestoreNull", self.0)
+    }
+}
