@@ -89,8 +89,8 @@ pub struct Decision {
     pub source: Option<Source>,
     /// The holds that stand, oldest first.
     pub holds: Vec<Hold>,
-    /// Whether every source was understood when last looked at; false while a last decision
-    /// stands in for one that is not, or one that exists cannot be read.
+    /// False while a last decision stands in for a source that cannot be understood, and while a
+    /// source that exists cannot be read.
     pub flag_fresh: bool,
     /// When `enabled` took its present value.
     pub since: Timestamp,

@@ -4,6 +4,7 @@
 
 mod edits;
 mod misbehaving;
+mod no_events;
 mod pace;
 mod records;
 mod rig;
