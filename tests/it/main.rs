@@ -1,1 +1,5 @@
-//! Black-box tests.
+//! Black-box tests over all of market-ingest. Each module is a part of the promise.
+
+#![allow(clippy::unwrap_used)]
+
+mod configuration;

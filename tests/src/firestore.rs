@@ -1,0 +1,101 @@
+//! Google's Firestore emulator as a process, and Google's Python client as the independent reader.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::child::Process;
+use crate::{free_port, http, wait_for};
+
+/// A running emulator with an empty database.
+#[derive(Debug)]
+pub struct Firestore {
+    /// The process; signals may freeze or kill it.
+    pub process: Process,
+    port: u16,
+}
+
+/// The project that tests use.
+pub const PROJECT: &str = "market-ingest-test";
+
+impl Firestore {
+    /// Starts the emulator; none when the run was told to go without, and then it says so.
+    ///
+    /// # Panics
+    /// When it is not there, or does not come up.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        if std::env::var_os("WITHOUT_EMULATORS").is_some() {
+            eprintln!("LEFT OUT: the Firestore emulator (WITHOUT_EMULATORS is set)");
+            return None;
+        }
+        Some(Self::start_on(free_port()))
+    }
+
+    /// Starts the emulator on a given port, such as that of one that was killed.
+    ///
+    /// # Panics
+    /// When it is not there, or does not come up.
+    #[must_use]
+    pub fn start_on(port: u16) -> Self {
+        let mut command = Command::new("java");
+        command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-Duser.language=en", "-cp"]);
+        command.arg(jar());
+        command.arg("com.google.cloud.datastore.emulator.firestore.CloudFirestore");
+        command.args(["--host=127.0.0.1", &format!("--port={port}")]);
+        let mut process = Process::spawn(&mut command);
+        wait_for("the Firestore emulator", Duration::from_secs(60), || {
+            assert!(process.is_running(), "the emulator ended: {}", process.stderr());
+            http::get(&format!("http://127.0.0.1:{port}/")).filter(|(status, _)| *status == 200)
+        });
+        Self { process, port }
+    }
+
+    /// `host:port`, for `FIRESTORE_EMULATOR_HOST`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A document's fields in REST form (`{"stringValue": …}`), none when it does not exist.
+    ///
+    /// # Panics
+    /// When the emulator does not answer.
+    #[must_use]
+    pub fn document(&self, path: &str) -> Option<Value> {
+        let url = format!(
+            "http://127.0.0.1:{}/v1/projects/{PROJECT}/databases/(default)/documents/{path}",
+            self.port
+        );
+        let (status, body) = http::get(&url).expect("the emulator answers");
+        (status == 200).then(|| serde_json::from_str(&body).expect("a document"))
+    }
+}
+
+fn jar() -> PathBuf {
+    let named = std::env::var_os("FIRESTORE_EMULATOR_JAR").map(PathBuf::from);
+    named.or_else(from_gcloud).filter(|jar| jar.exists()).expect(
+        "the Firestore emulator: install the Google Cloud CLI with its component \
+         cloud-firestore-emulator, or run scripts/test --without-emulators",
+    )
+}
+
+fn from_gcloud() -> Option<PathBuf> {
+    let root = match std::env::var_os("CLOUDSDK_ROOT_DIR") {
+        Some(root) => PathBuf::from(root),
+        None => {
+            let mut gcloud = Command::new("gcloud");
+            let output = gcloud.args(["info", "--format=value(installation.sdk_root)"]).output().ok()?;
+            PathBuf::from(String::from_utf8(output.stdout).ok()?.trim())
+        }
+    };
+    Some(root.join("platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"))
+}

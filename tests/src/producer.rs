@@ -1,0 +1,175 @@
+//! The producer as a process: its environment, its log records, its HTTP face.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::child::Process;
+use crate::venue::Venue;
+use crate::{binary, http, wait_for};
+
+/// Long enough for a loaded machine, short enough to notice.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// The environment of a producer to come; nothing is inherited but `PATH`.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    vars: BTreeMap<String, String>,
+}
+
+impl Setup {
+    /// Against this venue, with an SQLite store in `dir`, on a free HTTP port, polling fast.
+    #[must_use]
+    pub fn new(venue: &Venue, dir: &Path) -> Self {
+        Self::bare()
+            .var("ALPACA_STREAM_URL", venue.url())
+            .var("INGEST_STORE", format!("sqlite:{}", dir.join("store.db").display()))
+    }
+
+    /// Nothing but a free HTTP port and JSON logs.
+    #[must_use]
+    pub fn bare() -> Self {
+        let setup = Self { vars: BTreeMap::new() };
+        setup.var("PORT", "0").var("LOG_FORMAT", "json")
+    }
+
+    /// Sets one variable.
+    #[must_use]
+    pub fn var(mut self, name: &str, value: impl ToString) -> Self {
+        self.vars.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Starts the producer and waits until its port is open.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(&self) -> Producer {
+        let mut producer = self.spawn();
+        let address = wait_for("http_listening", START_LIMIT, || {
+            assert!(producer.process.is_running(), "ended at once: {}", producer.process.stderr());
+            producer.log("http_listening").first().map(|r| r.text("address"))
+        });
+        producer.http = format!("http://{address}");
+        producer
+    }
+
+    /// Starts the producer without waiting for anything.
+    #[must_use]
+    pub fn spawn(&self) -> Producer {
+        let mut command = Command::new(binary::path("market-ingest"));
+        command.env_clear().envs(&self.vars);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        Producer { process: Process::spawn(&mut command), http: String::new() }
+    }
+}
+
+/// A running producer.
+#[derive(Debug)]
+pub struct Producer {
+    /// The process.
+    pub process: Process,
+    http: String,
+}
+
+/// One JSON log record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When the harness read it.
+    pub at: Instant,
+    /// The record.
+    pub json: Value,
+}
+
+impl Record {
+    /// A field as text without quotes; empty when absent.
+    #[must_use]
+    pub fn text(&self, field: &str) -> String {
+        match &self.json[field] {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Producer {
+    /// All log records so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let parse = |line: crate::child::Line| {
+            serde_json::from_str(&line.text).ok().map(|json| Record { at: line.at, json })
+        };
+        self.process.stdout().into_iter().filter_map(parse).collect()
+    }
+
+    /// The log records with this message.
+    #[must_use]
+    pub fn log(&self, message: &str) -> Vec<Record> {
+        self.records().into_iter().filter(|r| r.json["message"] == message).collect()
+    }
+
+    /// The `ingest_switch` records with this status.
+    #[must_use]
+    pub fn edges(&self, status: &str) -> Vec<Record> {
+        self.log("ingest_switch").into_iter().filter(|r| r.json["status"] == status).collect()
+    }
+
+    /// A URL of the producer's HTTP face.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.http)
+    }
+
+    /// The heartbeat as it would be written now.
+    ///
+    /// # Panics
+    /// When HTTP does not answer.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        http::get_json(&self.url("/api/v1/status")).expect("/api/v1/status answers")
+    }
+
+    /// Waits until a predicate over the status holds.
+    ///
+    /// # Panics
+    /// When it does not within the limit.
+    pub fn wait_status(&self, what: &str, limit: Duration, holds: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, limit, || Some(self.status()).filter(&holds))
+    }
+
+    /// Waits until the first job is live.
+    ///
+    /// # Panics
+    /// When it is not within twenty seconds.
+    pub fn wait_live(&self) {
+        self.wait_status("a live job", START_LIMIT, |s| {
+            s["jobs"].as_object().is_some_and(|jobs| jobs.values().all(|j| j["phase"] == "live"))
+        });
+    }
+
+    /// Value of a metric's sample, named with its labels as in the text; none when absent.
+    ///
+    /// # Panics
+    /// When HTTP does not answer.
+    #[must_use]
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let (status, text) = http::get(&self.url("/metrics")).expect("/metrics answers");
+        assert_eq!(status, 200);
+        text.lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Asks it to leave and waits for the end.
+    ///
+    /// # Panics
+    /// When it does not end within eight seconds.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.signal("TERM");
+        self.process.wait_exit(Duration::from_secs(8))
+    }
+}

@@ -1,0 +1,37 @@
+//! An SQLite store as any other program sees it.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sqlx::{Connection, Row, SqliteConnection};
+
+/// Rows of a query, each column as text (null as none).
+///
+/// # Panics
+/// When the database cannot be read.
+#[must_use]
+pub fn rows(path: &Path, query: &str) -> Vec<Vec<Option<String>>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let url = format!("sqlite:{}", path.display());
+        let mut connection = SqliteConnection::connect(&url).await.expect("the store opens");
+        let rows = sqlx::query(sqlx::AssertSqlSafe(query.to_owned()))
+            .fetch_all(&mut connection)
+            .await
+            .expect("the query runs");
+        rows.iter()
+            .map(|row| (0..row.len()).map(|i| row.get_unchecked::<Option<String>, _>(i)).collect())
+            .collect()
+    })
+}
+
+/// The heartbeat's document; none before the first.
+#[must_use]
+pub fn heartbeat(path: &Path) -> Option<Value> {
+    if !path.exists() {
+        return None;
+    }
+    let rows = rows(path, "SELECT document FROM market_ingest_heartbeat");
+    let document = rows.into_iter().next()?.into_iter().next()??;
+    serde_json::from_str(&document).ok()
+}

@@ -1,0 +1,95 @@
+//! The simulated venue as a process, and its own record of what clients did.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::child::Process;
+use crate::{binary, http, wait_for};
+
+/// A running `alpaca-sim`.
+#[derive(Debug)]
+pub struct Venue {
+    /// The process.
+    pub process: Process,
+    stream: String,
+    control: String,
+}
+
+impl Venue {
+    /// Starts the simulator on free loopback ports with these further arguments.
+    ///
+    /// # Panics
+    /// When it does not come up within ten seconds.
+    #[must_use]
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary::path("alpaca-sim"));
+        command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]).args(arguments);
+        let mut process = Process::spawn(&mut command);
+        let first = wait_for("the simulator's first line", Duration::from_secs(10), || {
+            assert!(process.is_running(), "alpaca-sim ended: {}", process.stderr());
+            process.stdout().first().map(|line| line.text.clone())
+        });
+        let urls: Value = serde_json::from_str(&first).expect("its first line is JSON");
+        let url = |name: &str| urls[name].as_str().expect("a URL").to_owned();
+        Self { stream: url("listening"), control: url("control"), process }
+    }
+
+    /// `ws://host:port`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.stream
+    }
+
+    /// Connections, totals by type and symbol, position of the tape.
+    ///
+    /// # Panics
+    /// When the control port does not answer.
+    #[must_use]
+    pub fn state(&self) -> Value {
+        http::get_json(&format!("{}/state", self.control)).expect("the control port answers")
+    }
+
+    /// Everything clients did, oldest first.
+    ///
+    /// # Panics
+    /// When the control port does not answer.
+    #[must_use]
+    pub fn log(&self) -> Vec<Value> {
+        let log = http::get_json(&format!("{}/log", self.control)).expect("the control port answers");
+        log.as_array().expect("a list").clone()
+    }
+
+    /// The log's entries of one kind.
+    #[must_use]
+    pub fn events(&self, kind: &str) -> Vec<Value> {
+        self.log().into_iter().filter(|event| event["kind"] == kind).collect()
+    }
+
+    /// Begins a fault.
+    ///
+    /// # Panics
+    /// When the simulator does not know it.
+    pub fn fault(&self, fault: &Value) {
+        let (status, body) = http::post(&format!("{}/fault", self.control), fault);
+        assert!(status < 300, "{fault}: {status} {body}");
+    }
+
+    /// Ends all faults.
+    ///
+    /// # Panics
+    /// When the simulator refuses.
+    pub fn heal(&self) {
+        assert!(http::delete(&format!("{}/fault", self.control)) < 300);
+    }
+
+    /// Cuts every connection.
+    ///
+    /// # Panics
+    /// When the simulator refuses.
+    pub fn cut(&self) {
+        let (status, body) = http::post(&format!("{}/cut", self.control), &Value::Null);
+        assert!(status < 300, "{status} {body}");
+    }
+}
