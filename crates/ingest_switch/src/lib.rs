@@ -17,4 +17,4 @@ pub mod watch;
 
 pub use flag::{Flag, Notes};
 pub use hold::{Hold, Scope, Source};
-pub use hold_set::{Decision, Doubt, Edge, HoldSet, Observation, Outcome, Warning};
+pub use hold_set::{Cause, Decision, Doubt, Edge, HoldSet, Observation, Outcome, Warning};

@@ -4,7 +4,8 @@
 //! symlink swap. While the directory does not exist its nearest existing ancestor is watched
 //! instead, and every look at the file moves the watch to where it belongs by then.
 //!
-//! Links further up the path are not watched; where one of them changes, the poll notices.
+//! Not watched, and left to the poll: links further up the path, and the file that a link in the
+//! directory leads to (but swapping that link is seen, and so is Kubernetes' `..data`).
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -74,11 +75,23 @@ impl DirectoryEvents {
             }
             match self.watcher.watch(&wanted.path, RecursiveMode::NonRecursive) {
                 Ok(()) => self.armed = Some(wanted),
-                Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the directory vanished between being found and being watched.
+fn is_gone(error: &notify::Error) -> bool {
+    match &error.kind {
+        notify::ErrorKind::PathNotFound => true,
+        notify::ErrorKind::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        notify::ErrorKind::Generic(_)
+        | notify::ErrorKind::WatchNotFound
+        | notify::ErrorKind::InvalidConfig(_)
+        | notify::ErrorKind::MaxFilesWatch => false,
     }
 }
 

@@ -35,8 +35,8 @@ async fn an_edit_is_decided_within_200_ms_by_events() {
     let (_place, flag) = Place::with_flag("on");
     let mut rig = Rig::watching(&flag).await;
     for (what, pause) in [("apart", Duration::from_millis(10)), ("back to back", Duration::ZERO)] {
-        let in_place = latencies(&mut rig, 300, pause, |text| fs::write(&flag, text).unwrap()).await;
-        let renamed = latencies(&mut rig, 300, pause, |text| rename_over(&flag, text)).await;
+        let in_place = latencies(&mut rig, 150, pause, |text| fs::write(&flag, text).unwrap()).await;
+        let renamed = latencies(&mut rig, 150, pause, |text| rename_over(&flag, text)).await;
         for (how, took) in [("in place", in_place), ("rename over", renamed)] {
             let (_, p99) = report(&format!("{how}, {what}"), &took);
             assert!(p99 <= Duration::from_millis(200), "{p99:?}");
