@@ -30,6 +30,8 @@
 mod failure;
 mod limits;
 mod output;
+#[cfg(test)]
+mod search;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -130,7 +132,7 @@ pub enum Delivery {
 }
 
 /// The machine; see the module's text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 pub struct Lifecycle {
     limits: Limits,
     /// Only what a client may ask for.
@@ -149,7 +151,7 @@ pub struct Lifecycle {
     nothing: Subscriptions,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 enum State {
     Halted,
     Waiting { until: Instant },
@@ -218,10 +220,7 @@ impl Lifecycle {
 
     /// The connection is open.
     pub fn handle_dialed(&mut self, now: Instant, conn: ConnId) {
-        if let State::Dialing {
-            conn: current,
-            since,
-        } = self.state
+        if let State::Dialing { conn: current, since } = self.state
             && current == conn
         {
             self.state = State::Session(Box::new(Session::new(now, conn, since, &self.limits)));
@@ -245,8 +244,7 @@ impl Lifecycle {
             return Delivery::Discard;
         }
         for control in batch.control.drain(..) {
-            let mut around =
-                surroundings(&self.limits, &self.desired, &self.backoff, &mut self.outbox);
+            let mut around = surroundings(&self.limits, &self.desired, &self.backoff, &mut self.outbox);
             if let Err(failure) = session.handle_control(now, control, &mut around) {
                 // What came in the same frame came while it was wanted, so it is still delivered.
                 self.fail(now, failure);
@@ -292,8 +290,7 @@ impl Lifecycle {
                 self.rest(now);
             }
             State::Session(session) => {
-                let mut around =
-                    surroundings(&self.limits, &self.desired, &self.backoff, &mut self.outbox);
+                let mut around = surroundings(&self.limits, &self.desired, &self.backoff, &mut self.outbox);
                 if let Err(failure) = session.handle_timeout(now, &mut around) {
                     self.fail(now, failure);
                 }
@@ -364,11 +361,7 @@ impl Lifecycle {
     /// session.
     #[must_use]
     pub fn subscribed(&self) -> &Subscriptions {
-        if let State::Session(session) = &self.state {
-            session.subscribed()
-        } else {
-            &self.nothing
-        }
+        if let State::Session(session) = &self.state { session.subscribed() } else { &self.nothing }
     }
 
     /// What should be subscribed, without the channels that the venue manages itself.
@@ -398,9 +391,7 @@ impl Lifecycle {
     /// The refusal that stands and that only a person can cure: credentials, plan or configuration.
     #[must_use]
     pub fn refusal(&self) -> Option<&Failure> {
-        self.failure
-            .as_ref()
-            .filter(|failure| failure.pace() == Pace::Refused)
+        self.failure.as_ref().filter(|failure| failure.pace() == Pace::Refused)
     }
 
     /// Not wanted any more: ends what exists.
@@ -449,10 +440,7 @@ impl Lifecycle {
     }
 
     fn disconnected(&mut self, conn: ConnId, cause: Failure) {
-        self.outbox.tell(Notice::Disconnected {
-            conn,
-            cause: cause.clone(),
-        });
+        self.outbox.tell(Notice::Disconnected { conn, cause: cause.clone() });
         self.count(cause);
     }
 
@@ -463,10 +451,7 @@ impl Lifecycle {
 
     fn close(&mut self, now: Instant, conn: ConnId) {
         self.outbox.close(conn);
-        self.state = State::Closing {
-            conn,
-            deadline: now + self.limits.close_limit,
-        };
+        self.state = State::Closing { conn, deadline: now + self.limits.close_limit };
     }
 
     /// No connection exists: decides what follows.
@@ -478,12 +463,7 @@ impl Lifecycle {
         } else if let (Some(delay), Some(reason)) = (self.owed.take(), self.failure.clone()) {
             self.state = State::Waiting { until: now + delay };
             let (attempt, pace) = (self.backoff.attempts(), reason.pace());
-            self.outbox.tell(Notice::BackingOff {
-                attempt,
-                delay,
-                pace,
-                reason,
-            });
+            self.outbox.tell(Notice::BackingOff { attempt, delay, pace, reason });
         } else {
             self.dial(now);
         }
@@ -491,10 +471,7 @@ impl Lifecycle {
 
     fn dial(&mut self, now: Instant) {
         self.last_conn = ConnId(self.last_conn.0 + 1);
-        self.state = State::Dialing {
-            conn: self.last_conn,
-            since: now,
-        };
+        self.state = State::Dialing { conn: self.last_conn, since: now };
         self.outbox.dial(self.last_conn);
     }
 
@@ -525,16 +502,9 @@ fn surroundings<'a>(
     backoff: &Backoff,
     outbox: &'a mut Outbox,
 ) -> Surroundings<'a> {
-    Surroundings {
-        limits,
-        desired,
-        attempts: backoff.attempts(),
-        outbox,
-    }
+    Surroundings { limits, desired, attempts: backoff.attempts(), outbox }
 }
 
 fn requestable(set: Subscriptions) -> Subscriptions {
-    set.iter()
-        .filter(|(channel, _)| channel.is_requestable())
-        .collect()
+    set.iter().filter(|(channel, _)| channel.is_requestable()).collect()
 }

@@ -24,7 +24,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// One open connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 pub(crate) struct Session {
     conn: ConnId,
     dialed_at: Instant,
@@ -36,23 +36,16 @@ pub(crate) struct Session {
     requests: Requests,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 enum Progress {
-    Welcome {
-        deadline: Instant,
-    },
-    Auth {
-        deadline: Instant,
-        again_at: Option<Instant>,
-    },
-    Subscribe {
-        deadline: Instant,
-    },
+    Welcome { deadline: Instant },
+    Auth { deadline: Instant, again_at: Option<Instant> },
+    Subscribe { deadline: Instant },
     Live(Pulse),
 }
 
 /// Liveness of the link; a quiet market is not a dead connection, so pings and pongs count.
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 struct Pulse {
     since: Instant,
     heard_at: Instant,
@@ -67,9 +60,7 @@ impl Session {
         Self {
             conn,
             dialed_at,
-            progress: Progress::Welcome {
-                deadline: now + limits.stage_limit,
-            },
+            progress: Progress::Welcome { deadline: now + limits.stage_limit },
             slot_refusals: 0,
             reauthenticated: false,
             requests: Requests::new(),
@@ -109,9 +100,7 @@ impl Session {
                     None => pulse.heard_at + limits.probe_after,
                     Some(probed_at) => probed_at + limits.pong_limit,
                 };
-                self.requests
-                    .answer_by()
-                    .map_or(link, |answer_by| answer_by.min(link))
+                self.requests.answer_by().map_or(link, |answer_by| answer_by.min(link))
             }
         }
     }
@@ -190,11 +179,7 @@ impl Session {
                     }
                     Some(_) | None => {}
                 }
-                if self
-                    .requests
-                    .answer_by()
-                    .is_some_and(|answer_by| now >= answer_by)
-                {
+                if self.requests.answer_by().is_some_and(|answer_by| now >= answer_by) {
                     // The answer may be queued behind data: no reason to lose a stream that flows.
                     self.requests.give_up();
                     self.advance(now, around);
@@ -215,9 +200,7 @@ impl Session {
     /// The failure to report when this connection ends with `failure`: a taken slot explains most ends.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         if self.slot_refusals > 0 && failure.pace() == Pace::Jittered {
-            Failure::SlotTaken {
-                refusals: self.slot_refusals,
-            }
+            Failure::SlotTaken { refusals: self.slot_refusals }
         } else {
             failure
         }
@@ -231,12 +214,7 @@ impl Session {
         around: &mut Surroundings<'_>,
     ) -> Result<(), Failure> {
         let disposition = Disposition::of_code(code);
-        around.outbox.tell(Notice::Rejected {
-            conn: self.conn,
-            code,
-            msg: msg.clone(),
-            disposition,
-        });
+        around.outbox.tell(Notice::Rejected { conn: self.conn, code, msg: msg.clone(), disposition });
         match disposition {
             Disposition::AlreadyAuthenticated => self.authenticated(now, around),
             Disposition::SlotTaken => self.slot_taken(now, around.limits),
@@ -267,19 +245,14 @@ impl Session {
     }
 
     fn authenticate(&mut self, now: Instant, around: &mut Surroundings<'_>) {
-        self.progress = Progress::Auth {
-            deadline: now + around.limits.stage_limit,
-            again_at: None,
-        };
+        self.progress = Progress::Auth { deadline: now + around.limits.stage_limit, again_at: None };
         around.outbox.send(self.conn, Outgoing::Auth);
     }
 
     fn authenticated(&mut self, now: Instant, around: &mut Surroundings<'_>) {
         if self.stage() < Stage::Subscribe {
             self.slot_refusals = 0;
-            self.progress = Progress::Subscribe {
-                deadline: now + around.limits.stage_limit,
-            };
+            self.progress = Progress::Subscribe { deadline: now + around.limits.stage_limit };
             self.advance(now, around);
         }
     }
@@ -288,9 +261,7 @@ impl Session {
     /// disturbed by that.
     fn slot_taken(&mut self, now: Instant, limits: &Limits) {
         let mut deadline = now + limits.slot_limit;
-        if let Progress::Auth {
-            deadline: first, ..
-        } = self.progress
+        if let Progress::Auth { deadline: first, .. } = self.progress
             && self.slot_refusals > 0
         {
             deadline = first;
@@ -314,21 +285,48 @@ impl Session {
             return;
         }
         if !self.is_live() {
-            self.progress = Progress::Live(Pulse {
-                since: now,
-                heard_at: now,
-                probed_at: None,
-                proven: false,
-            });
+            self.progress =
+                Progress::Live(Pulse { since: now, heard_at: now, probed_at: None, proven: false });
             let took = now.saturating_duration_since(self.dialed_at);
-            around.outbox.tell(Notice::Live {
-                conn: self.conn,
-                took,
-                attempts: around.attempts,
-            });
+            around.outbox.tell(Notice::Live { conn: self.conn, took, attempts: around.attempts });
         }
         if let Some((missing, extra)) = self.requests.mismatch(around.desired) {
             around.outbox.tell(Notice::Mismatch { missing, extra });
         }
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// For the search: moves all instants, and cuts what no longer makes a difference.
+    pub(crate) fn normalise(
+        &mut self,
+        rebase: impl Fn(Instant) -> Instant,
+        origin: Instant,
+        limits: &Limits,
+    ) {
+        self.dialed_at = origin;
+        self.slot_refusals = self.slot_refusals.min(4);
+        self.requests.rebase(&rebase);
+        match &mut self.progress {
+            Progress::Welcome { deadline } | Progress::Subscribe { deadline } => {
+                *deadline = rebase(*deadline)
+            }
+            Progress::Auth { deadline, again_at } => {
+                *deadline = rebase(*deadline);
+                *again_at = again_at.map(&rebase).map(|again_at| again_at.min(*deadline));
+            }
+            Progress::Live(pulse) => {
+                pulse.since =
+                    if pulse.proven { origin } else { rebase(pulse.since).max(origin - limits.proven_after) };
+                pulse.probed_at = pulse.probed_at.map(&rebase);
+                pulse.heard_at = if pulse.probed_at.is_some() { origin } else { rebase(pulse.heard_at) };
+            }
+        }
+    }
+
+    /// For the search: gives the connection another name.
+    pub(crate) fn rename(&mut self, rename: impl Fn(ConnId) -> ConnId) {
+        self.conn = rename(self.conn);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How long to wait for what; [`Limits::default`] suits Alpaca's live streams.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
 pub struct Limits {
     /// For TCP, TLS and the upgrade together.
     pub dial_limit: Duration,

@@ -24,6 +24,16 @@ pub enum Command {
     Abort(ConnId),
 }
 
+impl Command {
+    /// The connection it is about.
+    #[must_use]
+    pub fn conn(&self) -> ConnId {
+        match self {
+            Self::Dial(conn) | Self::Send(conn, _) | Self::Close(conn) | Self::Abort(conn) => *conn,
+        }
+    }
+}
+
 /// What to say to the venue; the shell adds the credentials.
 #[derive(Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Outgoing {
@@ -38,7 +48,7 @@ pub enum Outgoing {
 }
 
 /// What happened, for logs, metrics and conditions.
-#[derive(Clone, Eq, PartialEq, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 pub enum Notice {
     /// Authenticated and subscribed; data flows.
     Live {
@@ -88,7 +98,7 @@ pub enum Notice {
 }
 
 /// The two queues.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Default, Debug)]
 pub(crate) struct Outbox {
     commands: VecDeque<Command>,
     notices: VecDeque<Notice>,
@@ -120,11 +130,7 @@ impl Outbox {
 
     /// Takes back every command for `conn`.
     pub(crate) fn withdraw(&mut self, conn: ConnId) {
-        self.commands.retain(|command| match command {
-            Command::Dial(of) | Command::Send(of, _) | Command::Close(of) | Command::Abort(of) => {
-                *of != conn
-            }
-        });
+        self.commands.retain(|command| command.conn() != conn);
     }
 
     pub(crate) fn tell(&mut self, notice: Notice) {
@@ -141,5 +147,22 @@ impl Outbox {
 
     pub(crate) fn commands(&self) -> impl Iterator<Item = &Command> {
         self.commands.iter()
+    }
+}
+
+#[cfg(test)]
+impl Outbox {
+    /// For the search: gives every connection another name.
+    pub(crate) fn rename(&mut self, rename: impl Fn(ConnId) -> ConnId) {
+        for command in &mut self.commands {
+            match command {
+                Command::Dial(conn)
+                | Command::Send(conn, _)
+                | Command::Close(conn)
+                | Command::Abort(conn) => {
+                    *conn = rename(*conn);
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::lifecycle::Outgoing;
 use crate::subscription::Subscriptions;
 
 /// The subscriptions of one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 pub(crate) struct Requests {
     acknowledged: Subscriptions,
     in_flight: Option<InFlight>,
@@ -21,7 +21,7 @@ pub(crate) struct Requests {
     stale: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Hash, Debug)]
 struct InFlight {
     request: Outgoing,
     answer_by: Instant,
@@ -57,19 +57,13 @@ impl Requests {
             self.plan(desired);
         }
         let request = self.queued.pop_front()?;
-        self.in_flight = Some(InFlight {
-            request: request.clone(),
-            answer_by,
-        });
+        self.in_flight = Some(InFlight { request: request.clone(), answer_by });
         Some(request)
     }
 
     /// The venue told its full state, and with it answered the request in flight.
     pub(crate) fn acknowledge(&mut self, state: &Subscriptions) {
-        self.acknowledged = state
-            .iter()
-            .filter(|(channel, _)| channel.is_requestable())
-            .collect();
+        self.acknowledged = state.iter().filter(|(channel, _)| channel.is_requestable()).collect();
         self.in_flight = None;
     }
 
@@ -82,9 +76,7 @@ impl Requests {
             return true;
         }
         match request {
-            Outgoing::Subscribe(set) if set.channels().count() > 1 => {
-                self.split(&set, Outgoing::Subscribe)
-            }
+            Outgoing::Subscribe(set) if set.channels().count() > 1 => self.split(&set, Outgoing::Subscribe),
             Outgoing::Unsubscribe(set) if set.channels().count() > 1 => {
                 self.split(&set, Outgoing::Unsubscribe)
             }
@@ -115,10 +107,7 @@ impl Requests {
     }
 
     /// What is desired and not there, and what is there and not desired; `None` if both are empty.
-    pub(crate) fn mismatch(
-        &self,
-        desired: &Subscriptions,
-    ) -> Option<(Subscriptions, Subscriptions)> {
+    pub(crate) fn mismatch(&self, desired: &Subscriptions) -> Option<(Subscriptions, Subscriptions)> {
         let missing = desired.difference(&self.acknowledged);
         let extra = self.acknowledged.difference(desired);
         (!missing.is_empty() || !extra.is_empty()).then_some((missing, extra))
@@ -128,9 +117,7 @@ impl Requests {
     fn plan(&mut self, desired: &Subscriptions) {
         self.stale = false;
         let extra = self.acknowledged.difference(desired);
-        let missing = desired
-            .difference(&self.acknowledged)
-            .difference(&self.refused);
+        let missing = desired.difference(&self.acknowledged).difference(&self.refused);
         self.queued.clear();
         if !extra.is_empty() {
             self.queued.push_back(Outgoing::Unsubscribe(extra));
@@ -142,12 +129,21 @@ impl Requests {
 
     /// Queues one request per channel, in order, before all others.
     fn split(&mut self, set: &Subscriptions, request: fn(Subscriptions) -> Outgoing) {
-        let parts = set
-            .channels()
-            .map(|(channel, symbols)| symbols.iter().map(|symbol| (channel, symbol)).collect());
+        let parts =
+            set.channels().map(|(channel, symbols)| symbols.iter().map(|symbol| (channel, symbol)).collect());
         let parts: Vec<Subscriptions> = parts.collect();
         for part in parts.into_iter().rev() {
             self.queued.push_front(request(part));
+        }
+    }
+}
+
+#[cfg(test)]
+impl Requests {
+    /// For the search: moves all instants.
+    pub(crate) fn rebase(&mut self, rebase: impl Fn(Instant) -> Instant) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.answer_by = rebase(in_flight.answer_by);
         }
     }
 }
