@@ -181,7 +181,7 @@ fn field_at<'a, R: Reader<'a>>(failed: &R, start: usize) -> Option<Key> {
     let mut items = reader.object().ok()?;
     loop {
         let key = reader.key(&mut items).ok()??;
-        if reader.skip().is_err() || reader.position() > failed.position() {
+        if reader.skip().is_err() || reader.position() >= failed.position() {
             return Some(key);
         }
     }

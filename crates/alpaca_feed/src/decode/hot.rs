@@ -156,15 +156,19 @@ impl Texts {
         }))
     }
 
-    /// A list of codes, or the one text that options have instead.
+    /// A list of codes, or the one text that options have instead, which may be empty.
     #[inline]
     fn conditions<'a, R: Reader<'a>>(&mut self, reader: &mut R) -> Result<Conditions, Fault> {
         self.forget("c");
         let mut conditions = Conditions::default();
         let mut texts = Vec::new();
+        let is_text = reader.at_text();
         let mut take = |reader: &mut R| {
             let bytes = reader.bytes()?;
             let code = str::from_utf8(&bytes).map_err(|_| Fault::NotUtf8)?;
+            if is_text && code.is_empty() {
+                return Ok(());
+            }
             if !texts.is_empty() {
                 texts.push(code.into());
             } else if !conditions.push(code) {
@@ -173,7 +177,7 @@ impl Texts {
             }
             Ok(())
         };
-        if reader.at_text() {
+        if is_text {
             take(reader)?;
         } else {
             each_item(reader, take)?;

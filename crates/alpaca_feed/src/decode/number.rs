@@ -40,14 +40,10 @@ pub(super) fn whole(text: &[u8]) -> Result<(u64, usize), Fault> {
     if end == 0 || end > 19 || matches!(text.get(end), Some(b'.' | b'e' | b'E')) {
         let end = long_end(text)?;
         let token = str::from_utf8(&text[..end]).map_err(|_| Fault::NotNumber)?;
-        return match token.parse() {
-            Ok(value) => Ok((value, end)),
-            Err(_) if text[..end].iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) => {
-                Ok((whole_of(token.parse().map_err(|_| Fault::NotNumber)?)?, end))
-            }
-            Err(_) if token.starts_with('-') => Err(Fault::Negative),
-            Err(_) => Err(Fault::NumberRange),
-        };
+        if token.bytes().all(|byte| byte.is_ascii_digit()) {
+            return token.parse().map(|value| (value, end)).map_err(|_| Fault::NumberRange);
+        }
+        return Ok((whole_of(token.parse().map_err(|_| Fault::NotNumber)?)?, end));
     }
     Ok((value, end))
 }
@@ -148,6 +144,7 @@ mod tests {
         check("9007199254740994.0", Err(Fault::NumberRange));
         check("1e400", Err(Fault::NumberRange));
         check("1.5", Err(Fault::NotWhole));
+        check("-0", Ok((0, 2)));
         check("-1", Err(Fault::Negative));
         check("-1.0", Err(Fault::Negative));
         check("-9223372036854775809", Err(Fault::Negative));

@@ -1,7 +1,8 @@
 //! What a cursor over a frame can do, whatever the codec: the messages are decoded once, over this.
 //!
 //! A cursor stands before a value whenever [`Reader::item`] or [`Reader::key`] said that there is one; each read takes
-//! exactly that value. After a fault the cursor stands near the trouble and is of no use until rewound.
+//! exactly that value. After a fault the cursor stands in the value that caused it, or at its end, and is of no use until
+//! rewound.
 
 use std::borrow::Cow;
 

@@ -1,1 +1,9 @@
 //! Promises of the crate, by its public API.
+#![allow(clippy::unwrap_used)]
+
+mod codec_data;
+mod codec_elements;
+mod codec_frames;
+mod codec_mutations;
+mod codec_oracle;
+mod codec_tapes;
