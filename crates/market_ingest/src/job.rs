@@ -29,11 +29,11 @@ pub const KINDS: [(Kind, &str); 14] = [
     (Kind::Unknown, "unknown"),
 ];
 
-/// What makes a difference to a reader at once.
+/// What a heartbeat should say at once; attempts to connect come and go without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Aspect {
     pub(crate) status: JobStatus,
-    pub(crate) phase: Phase,
+    pub(crate) connected: bool,
     pub(crate) refused: bool,
 }
 
@@ -126,7 +126,7 @@ impl JobState {
     }
 
     pub(crate) fn aspect(&self) -> Aspect {
-        Aspect { status: self.status(), phase: self.phase, refused: self.refused }
+        Aspect { status: self.status(), connected: self.connected(), refused: self.refused }
     }
 
     /// Authenticated and subscribed.

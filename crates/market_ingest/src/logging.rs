@@ -4,6 +4,9 @@
 //! own fields beside them, and the instance under `logging.googleapis.com/labels`.
 
 use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Mutex;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -15,35 +18,59 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
 
-/// Installs the process's log output; a second call changes nothing.
+/// Installs the process's log output: JSON on stdout, or text on stderr; a second call changes nothing.
 ///
 /// `RUST_LOG` filters, `info` by default; a filter that cannot be parsed is told and replaced.
 pub fn init(format: LogFormat, instance_id: &str) {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
-    // The Firestore client announces every connection at INFO; that is its business.
+    let (filter, problem) = filter();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    // Fails only when the process has an output already.
+    let _ = match format {
+        LogFormat::Json => builder.event_format(CloudLogging::new(instance_id)).try_init(),
+        LogFormat::Text => builder.with_target(false).with_writer(std::io::stderr).try_init(),
+    };
+    tell(problem);
+}
+
+/// Installs a file, appended to, as the process's log output, in JSON.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn init_to_file(path: &Path, instance_id: &str) -> std::io::Result<()> {
+    let file = File::options().create(true).append(true).open(path)?;
+    let (filter, problem) = filter();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file));
+    // Fails only when the process has an output already.
+    let _ = builder.event_format(CloudLogging::new(instance_id)).try_init();
+    tell(problem);
+    Ok(())
+}
+
+fn filter() -> (EnvFilter, Option<String>) {
+    // The clients of Firestore and SQLite announce at INFO what is their own business.
     let quiet = "info,firestore=warn,gcloud_sdk=warn,sqlx=warn";
-    let (filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
+    match wanted.as_deref().map(EnvFilter::try_new) {
         None => (EnvFilter::new(quiet), None),
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    let installed = match format {
-        LogFormat::Json => builder
-            .event_format(CloudLogging { instance_id: instance_id.to_owned() })
-            .with_writer(std::io::stdout)
-            .try_init(),
-        LogFormat::Text => builder.with_target(false).with_writer(std::io::stderr).try_init(),
-    };
-    if installed.is_ok()
-        && let Some(error) = problem
-    {
+    }
+}
+
+fn tell(problem: Option<String>) {
+    if let Some(error) = problem {
         tracing::warn!(error, "RUST_LOG cannot be parsed; info is used");
     }
 }
 
 struct CloudLogging {
     instance_id: String,
+}
+
+impl CloudLogging {
+    fn new(instance_id: &str) -> Self {
+        Self { instance_id: instance_id.to_owned() }
+    }
 }
 
 impl<S, N> FormatEvent<S, N> for CloudLogging

@@ -11,12 +11,13 @@ use ::firestore::{
     FirestoreSimpleBatchWriteOptions, FirestoreSimpleBatchWriter,
     FirestoreTransformServerValue,
 };
-use google_cloud_auth::credentials::{Builder, anonymous};
+use google_cloud_auth::credentials::Builder;
 use ingest_status::Heartbeat;
 use serde::{Serialize, Serializer};
 
 use super::{CALL_LIMIT, QuoteDocument, StoreError};
 
+const PRODUCTION: &str = "https://firestore.googleapis.com";
 const OPS: &str = "ops";
 const HEARTBEAT: &str = "market_ingest";
 const QUOTES: &str = "live_quotes";
@@ -35,17 +36,21 @@ impl FirestoreStore {
         emulator_host: Option<&str>,
         tenant: Option<&str>,
     ) -> Result<Self, StoreError> {
-        let mut options = FirestoreDbOptions::new(project.to_owned())
+        let url = match emulator_host {
+            Some(host) => format!("http://{host}"),
+            // Named, because the client would take a blank FIRESTORE_EMULATOR_HOST for a host.
+            None => PRODUCTION.to_owned(),
+        };
+        let options = FirestoreDbOptions::new(project.to_owned())
+            .with_firebase_api_url(url)
             .with_request_timeout(CALL_LIMIT)
             .with_max_retries(0);
-        let credentials = match emulator_host {
-            Some(host) => {
-                options = options.with_firebase_api_url(format!("http://{host}"));
-                anonymous::Builder::new().build()
-            }
-            None => Builder::default().build()?,
+        let db = match emulator_host {
+            // With FIRESTORE_EMULATOR_HOST in the environment the client sends the emulator's own
+            // token, without which it accepts no batch.
+            Some(_) => FirestoreDb::with_options(options).await?,
+            None => FirestoreDb::with_options_auth(options, Builder::default().build()?).await?,
         };
-        let db = FirestoreDb::with_options_auth(options, credentials).await?;
         let parent = match tenant {
             Some(tenant) => db.parent_path("tenants", tenant)?.to_string(),
             None => db.get_documents_path().clone(),
