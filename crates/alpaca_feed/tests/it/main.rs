@@ -7,3 +7,4 @@ mod codec_frames;
 mod codec_mutations;
 mod codec_oracle;
 mod codec_tapes;
+mod lifecycle;
