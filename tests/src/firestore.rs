@@ -80,6 +80,34 @@ impl Firestore {
     }
 }
 
+/// Firestore's typed values (`{"stringValue": "x"}`) as plain JSON.
+///
+/// # Panics
+/// On a type that no document of ours has.
+#[must_use]
+pub fn plain(fields: &Value) -> Value {
+    let of = |value: &Value| {
+        let (kind, value) = value.as_object().and_then(|o| o.iter().next()).expect("a typed value");
+        match kind.as_str() {
+            "integerValue" => {
+                let text = value.as_str().expect("integers are text");
+                Value::from(text.parse::<i64>().expect("an integer"))
+            }
+            "mapValue" => plain(&value["fields"]),
+            "arrayValue" => value["values"].as_array().map_or(Value::Array(Vec::new()), |values| {
+                let wrapped = values.iter().map(|v| plain(&serde_json::json!({ "v": v }))["v"].clone());
+                wrapped.collect()
+            }),
+            "nullValue" => Value::Null,
+            "stringValue" | "booleanValue" | "doubleValue" | "timestampValue" => value.clone(),
+            other => panic!("unexpected type {other}"),
+        }
+    };
+    let empty = serde_json::Map::new();
+    let fields = fields.as_object().unwrap_or(&empty);
+    fields.iter().map(|(name, value)| (name.clone(), of(value))).collect()
+}
+
 fn jar() -> PathBuf {
     let named = std::env::var_os("FIRESTORE_EMULATOR_JAR").map(PathBuf::from);
     named.or_else(from_gcloud).filter(|jar| jar.exists()).expect(

@@ -39,3 +39,9 @@ pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     listener.local_addr().expect("its address").port()
 }
+
+/// The wall clock, microseconds since the Unix epoch: what logs and the venue write.
+#[must_use]
+pub fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}

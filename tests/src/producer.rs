@@ -86,6 +86,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// When the producer wrote it, microseconds since the Unix epoch.
+    ///
+    /// # Panics
+    /// When its `time` is no RFC 3339 time.
+    #[must_use]
+    pub fn time_us(&self) -> i64 {
+        self.text("time").parse::<jiff::Timestamp>().expect("a time").as_microsecond()
+    }
+
     /// A field as text without quotes; empty when absent.
     #[must_use]
     pub fn text(&self, field: &str) -> String {

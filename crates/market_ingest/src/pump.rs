@@ -386,8 +386,8 @@ impl Pump {
         tracing::info!(
             job = &*self.state.name,
             stopping = self.state.phase == Phase::Stopped,
-            effect_ms = effect.as_secs_f64() * 1e3,
-            last_record_ms = last_record.as_secs_f64() * 1e3,
+            effect_ms = milliseconds(effect),
+            last_record_ms = milliseconds(last_record),
             delivered,
             dropped,
             "job_at_rest"
@@ -401,6 +401,11 @@ fn now() -> std::time::Instant {
 
 fn now_utc() -> Timestamp {
     jiff::Timestamp::now().into()
+}
+
+/// With three decimals: microseconds.
+fn milliseconds(span: Duration) -> f64 {
+    span.as_micros() as f64 / 1e3
 }
 
 async fn until(deadline: Option<Instant>) {
