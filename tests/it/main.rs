@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod configuration;
+mod stop;
 mod switch;
