@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod configuration;
+mod real_input;
 mod stop;
 mod switch;
