@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod configuration;
+mod documents;
 mod real_input;
 mod stop;
 mod switch;

@@ -78,6 +78,34 @@ impl Firestore {
         let (status, body) = http::get(&url).expect("the emulator answers");
         (status == 200).then(|| serde_json::from_str(&body).expect("a document"))
     }
+
+    /// Adds a text field to a document, as somebody else would.
+    ///
+    /// # Panics
+    /// When the emulator refuses.
+    pub fn patch(&self, path: &str, field: &str, text: &str) {
+        let url = format!(
+            "http://127.0.0.1:{}/v1/projects/{PROJECT}/databases/(default)/documents/{path}?updateMask.fieldPaths={field}",
+            self.port
+        );
+        let body = serde_json::json!({"fields": {field: {"stringValue": text}}});
+        let (status, body) = http::patch(&url, &body);
+        assert_eq!(status, 200, "{body}");
+    }
+
+    /// Number of documents in a collection at the root, 300 at most.
+    ///
+    /// # Panics
+    /// When the emulator does not answer.
+    #[must_use]
+    pub fn count(&self, collection: &str) -> usize {
+        let url = format!(
+            "http://127.0.0.1:{}/v1/projects/{PROJECT}/databases/(default)/documents/{collection}?pageSize=300",
+            self.port
+        );
+        let list = http::get_json(&url).expect("the emulator answers");
+        list["documents"].as_array().map_or(0, Vec::len)
+    }
 }
 
 /// Firestore's typed values (`{"stringValue": "x"}`) as plain JSON.

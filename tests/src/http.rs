@@ -29,6 +29,17 @@ pub fn post(url: &str, body: &Value) -> (u16, String) {
     (status, response.body_mut().read_to_string().expect("a body"))
 }
 
+/// Status and body of a PATCH of JSON.
+///
+/// # Panics
+/// When nobody answers.
+#[must_use]
+pub fn patch(url: &str, body: &Value) -> (u16, String) {
+    let mut response = agent().patch(url).send_json(body).expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.body_mut().read_to_string().expect("a body"))
+}
+
 /// Status of a DELETE.
 ///
 /// # Panics

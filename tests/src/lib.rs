@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub mod child;
+pub mod clients;
 pub mod data;
 pub mod firestore;
 pub mod http;
