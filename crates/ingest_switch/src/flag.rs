@@ -237,6 +237,8 @@ mod tests {
         for line in ["untill: 2026-11-22T10:00:00Z", "because", ": x", "on"] {
             check(format!("off\n{line}"), &bad(BadNote::Key(line.to_owned())));
         }
+        let twice = "off\nuntil: 2026-11-22T10:00:00Z\nuntil: x";
+        check(twice, &bad(BadNote::Until("x".to_owned())));
         check("off\nfoo\nuntil: x", &bad(BadNote::Key("foo".to_owned())));
     }
 

@@ -248,6 +248,7 @@ fn a_remembered_hold_stands_until_the_file_is_understood() {
     for doubt in all_doubts() {
         let mut holds = HoldSet::new(at(0));
         holds.remember(at(0), remembered(None));
+        assert!(!holds.decision().flag_fresh, "before the file is looked at");
         let outcome = holds.observe(at(1), &file(), doubt.clone());
         assert!(outcome.warning.is_some_and(|warning| warning.last_decision_stands), "{doubt:?}");
         let expected = Decision {

@@ -1,14 +1,16 @@
 //! When the flag file is looked at, and what a look showed.
 //!
 //! A look arms the directory events and reads the file, on a blocking thread and under a time limit.
-//! It is due at once after an event, and every `poll` besides. One look is in flight at a time; only
-//! where it hangs and the directory then reports a change may a second start, since the file that
-//! hangs may have been replaced. So no more than two threads ever hang here.
+//! It is due at once after an event, and every `poll` besides. One look is in flight at a time. One that
+//! exceeds its limit is left behind, and later looks open the file only if it is another file by then,
+//! told by inode: a file that hangs can be replaced, with events or without. A second that hangs is
+//! waited for, so no more than two threads ever hang here.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -45,8 +47,10 @@ pub(super) struct FlagFile {
     /// Why the directory cannot be watched, so as to warn once.
     unwatched: Option<String>,
     look: Option<Look>,
-    /// A look that hung while the file was replaced; what it brings comes too late to count.
-    left_behind: Option<JoinHandle<Seen>>,
+    /// A look that exceeded its limit.
+    left_behind: Option<Look>,
+    /// A later look has shown more than the one left behind can.
+    superseded: bool,
     last_look: Instant,
     next_look: Instant,
     /// When the directory last reported a change.
@@ -61,12 +65,22 @@ struct Look {
     task: JoinHandle<Seen>,
     started: Instant,
     overdue: bool,
+    /// The file it opens, known once it is about to.
+    opened: Arc<OnceLock<FileId>>,
+}
+
+/// Which file a path means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: u64,
+    inode: u64,
 }
 
 /// What a look brings back.
 #[derive(Debug)]
 struct Seen {
-    observation: Observation,
+    /// None where the file is still the one that another look hangs on.
+    observation: Option<Observation>,
     events: Option<DirectoryEvents>,
     unwatched: Option<String>,
 }
@@ -100,6 +114,7 @@ impl FlagFile {
             unwatched,
             look: None,
             left_behind: None,
+            superseded: false,
             last_look: now,
             next_look: now,
             stirred_at: now,
@@ -113,31 +128,21 @@ impl FlagFile {
     /// Cancel safe: a look in flight is kept for the next call.
     pub(super) async fn next(&mut self) -> Observation {
         loop {
-            let may_look = match &self.look {
-                None => true,
-                Some(look) => look.overdue && self.stirred_at > look.started && self.left_behind.is_none(),
-            };
             let limit = self.look.as_ref().filter(|look| !look.overdue);
             let limit = limit.map(|look| look.started + LOOK_LIMIT);
             let step = tokio::select! {
                 biased;
-                seen = ended(self.look.as_mut().map(|look| &mut look.task)) => Step::Looked(seen),
+                seen = ended(self.look.as_mut()) => Step::Looked(seen),
                 seen = ended(self.left_behind.as_mut()) => Step::CameLate(seen),
                 () = reached(limit) => Step::Overdue,
                 () = self.woken.notified() => Step::Stirred,
-                () = reached(Some(self.next_look)), if may_look => Step::LookNow,
+                () = reached(Some(self.next_look)), if self.look.is_none() => Step::LookNow,
             };
             let observation = match step {
                 Step::Looked(seen) => self.looked(seen),
-                Step::CameLate(seen) => {
-                    self.left_behind = None;
-                    self.events = self.events.take().or(seen.ok().and_then(|seen| seen.events));
-                    None
-                }
+                Step::CameLate(seen) => self.came_late(seen),
                 Step::Overdue => {
-                    if let Some(look) = &mut self.look {
-                        look.overdue = true;
-                    }
+                    self.leave_behind();
                     Some(Observation::Doubt(Doubt::Hanging))
                 }
                 Step::Stirred => {
@@ -159,18 +164,65 @@ impl FlagFile {
     }
 
     fn start_look(&mut self) {
-        self.left_behind = self.left_behind.take().or(self.look.take().map(|look| look.task));
         let (path, events) = (self.path.clone(), self.events.take());
+        let hanging = self.left_behind.as_ref().and_then(|look| look.opened.get().copied());
+        let opened = Arc::new(OnceLock::new());
         let started = Instant::now();
         (self.last_look, self.next_look) = (started, started + self.poll);
-        let task = spawn_blocking(move || look_at(&path, events));
-        self.look = Some(Look { task, started, overdue: false });
+        let task = {
+            let opened = Arc::clone(&opened);
+            spawn_blocking(move || look_at(&path, events, hanging, &opened))
+        };
+        self.look = Some(Look { task, started, overdue: false, opened });
+    }
+
+    /// Gives up waiting for the look in flight, and makes room for another if none was left before.
+    fn leave_behind(&mut self) {
+        if let Some(mut look) = self.look.take() {
+            look.overdue = true;
+            if self.left_behind.is_none() {
+                self.left_behind = Some(look);
+                self.superseded = false;
+            } else {
+                self.look = Some(look);
+            }
+        }
+    }
+
+    /// Takes up a look that was left behind, unless a later one has told more.
+    fn came_late(&mut self, seen: Result<Seen, JoinError>) -> Option<Observation> {
+        self.left_behind = None;
+        let seen = self.unpack(seen);
+        if self.superseded {
+            // It had the directory events along: they may have to move.
+            self.look_within(Duration::ZERO);
+            return None;
+        }
+        seen
     }
 
     /// Takes up an ended look; none where the text is in doubt and may yet settle.
     fn looked(&mut self, seen: Result<Seen, JoinError>) -> Option<Observation> {
         let now = Instant::now();
         let started = self.look.take().map_or(now, |look| look.started);
+        let observation = self.unpack(seen)?;
+        self.superseded = true;
+        let may_settle =
+            matches!(observation, Observation::Doubt(Doubt::Blank | Doubt::Missing | Doubt::Unknown(_)));
+        if may_settle && self.reported.as_ref() != Some(&observation) {
+            // Counted from the start of the look, so that a slow file does not delay the first decision.
+            let since = *self.doubtful_since.get_or_insert(started);
+            let settled_at = since.max(self.stirred_at) + SETTLE_LIMIT;
+            if now < settled_at.min(since + LOOK_LIMIT) {
+                self.look_within(LOOK_SPACING);
+                return None;
+            }
+        }
+        Some(observation)
+    }
+
+    /// Takes back what a look had along, and what it saw.
+    fn unpack(&mut self, seen: Result<Seen, JoinError>) -> Option<Observation> {
         let seen = match seen {
             Ok(seen) => seen,
             Err(error) => {
@@ -185,18 +237,7 @@ impl FlagFile {
             }
             self.unwatched = seen.unwatched;
         }
-        let may_settle =
-            matches!(seen.observation, Observation::Doubt(Doubt::Blank | Doubt::Missing | Doubt::Unknown(_)));
-        if may_settle && self.reported.as_ref() != Some(&seen.observation) {
-            // Counted from the start of the look, so that a slow file does not delay the first decision.
-            let since = *self.doubtful_since.get_or_insert(started);
-            let settled_at = since.max(self.stirred_at) + SETTLE_LIMIT;
-            if now < settled_at.min(since + LOOK_LIMIT) {
-                self.look_within(LOOK_SPACING);
-                return None;
-            }
-        }
-        Some(seen.observation)
+        seen.observation
     }
 
     /// Brings the next look forward to `delay` from now, but not onto the heels of the last.
@@ -207,10 +248,25 @@ impl FlagFile {
 }
 
 /// Arms the events, then reads: a change after the read is then sure to be reported.
-fn look_at(path: &Path, mut events: Option<DirectoryEvents>) -> Seen {
+///
+/// The file `hanging` is not opened again.
+fn look_at(
+    path: &Path,
+    mut events: Option<DirectoryEvents>,
+    hanging: Option<FileId>,
+    opened: &OnceLock<FileId>,
+) -> Seen {
     let armed = events.as_mut().map_or(Ok(()), DirectoryEvents::arm);
     let unwatched = armed.err().map(|error| error.to_string());
-    Seen { observation: read(path), events, unwatched }
+    let found = fs::metadata(path).ok();
+    let found = found.map(|found| FileId { device: found.dev(), inode: found.ino() });
+    if let Some(found) = found {
+        if hanging == Some(found) {
+            return Seen { observation: None, events, unwatched };
+        }
+        opened.get_or_init(|| found);
+    }
+    Seen { observation: Some(read(path)), events, unwatched }
 }
 
 fn read(path: &Path) -> Observation {
@@ -240,9 +296,9 @@ fn warn_unwatched(path: &Path, why: &str) {
     );
 }
 
-async fn ended(task: Option<&mut JoinHandle<Seen>>) -> Result<Seen, JoinError> {
-    match task {
-        Some(task) => task.await,
+async fn ended(look: Option<&mut Look>) -> Result<Seen, JoinError> {
+    match look {
+        Some(look) => (&mut look.task).await,
         None => std::future::pending().await,
     }
 }
@@ -264,7 +320,7 @@ mod tests {
     use tokio::time::advance;
 
     fn seen(text: &str) -> Result<Seen, JoinError> {
-        let observation = flag::parse(text.as_bytes()).into();
+        let observation = Some(flag::parse(text.as_bytes()).into());
         Ok(Seen { observation, events: None, unwatched: None })
     }
 
@@ -283,7 +339,7 @@ mod tests {
             assert_eq!(file.looked(seen(doubtful)), None);
             assert_eq!(file.next_look, Instant::now() + LOOK_SPACING);
             advance(LOOK_SPACING).await;
-            assert_eq!(file.looked(seen("off")), seen("off").ok().map(|seen| seen.observation));
+            assert_eq!(file.looked(seen("off")), seen("off").unwrap().observation);
         }
     }
 
@@ -321,7 +377,8 @@ mod tests {
     async fn a_slow_look_in_doubt_is_believed_at_once() {
         let mut file = file();
         let task = spawn_blocking(|| seen("").unwrap());
-        file.look = Some(Look { task, started: Instant::now(), overdue: false });
+        let opened = Arc::default();
+        file.look = Some(Look { task, started: Instant::now(), overdue: false, opened });
         advance(LOOK_LIMIT / 2).await;
         assert_eq!(file.looked(seen("")), Some(Observation::Doubt(Doubt::Blank)));
     }

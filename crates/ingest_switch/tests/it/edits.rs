@@ -126,6 +126,25 @@ async fn a_directory_deleted_and_created_is_followed() {
 }
 
 #[tokio::test]
+async fn a_directory_replaced_faster_than_it_is_looked_at_is_followed() {
+    let place = Place::new();
+    let (dir, flag) = (place.path("dir"), place.path("dir/enabled"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&flag, "on").unwrap();
+    let mut rig = Rig::watching(&flag).await;
+    for round in 0..20 {
+        let enabled = round % 2 == 1;
+        // Nothing is awaited between, and the new directory may get the inode of the old.
+        fs::remove_dir_all(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        fs::write(&flag, if enabled { "on" } else { "off" }).unwrap();
+        rig.until_enabled(enabled).await;
+        fs::write(&flag, if enabled { "off" } else { "on" }).unwrap();
+        rig.until_enabled(!enabled).await;
+    }
+}
+
+#[tokio::test]
 async fn a_relative_path_is_watched_and_named_as_configured() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let flag = Path::new(dir.path().file_name().unwrap()).join("enabled");

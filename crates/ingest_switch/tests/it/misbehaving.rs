@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ingest_switch::watch::Config;
 
-use crate::rig::{Place, Rig, config, make_fifo, release_fifo, remembered, rename_over};
+use crate::rig::{NEVER, Place, Rig, config, make_fifo, release_fifo, remembered, rename_over};
 
 /// Loses the file by `lose` in both states, and finds it again.
 async fn keeps_its_decision(lose: impl Fn(&Path), find: impl Fn(&Path, &str), named: &str) {
@@ -135,25 +135,72 @@ async fn the_first_decision_does_not_wait_for_a_file_that_hangs() {
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn a_file_that_begins_to_hang_keeps_its_decision_and_can_be_replaced() {
-    let (place, flag) = Place::with_flag("off");
-    let mut rig = Rig::watching(&flag).await;
-    let (pipe, spare) = (place.path("pipe"), place.path("spare"));
+/// Puts a pipe where the flag is, by a rename, and returns another name by which to release it.
+fn begin_to_hang(place: &Place, flag: &Path) -> PathBuf {
+    let (pipe, spare) = (flag.with_extension("pipe"), place.path("spare"));
     make_fifo(&pipe);
     fs::hard_link(&pipe, &spare).unwrap();
-    fs::rename(&pipe, &flag).unwrap();
-    assert!(!rig.until_stale().await.decision.enabled);
+    fs::rename(&pipe, flag).unwrap();
+    spare
+}
+
+/// A flag that begins to hang, is stirred while it does, and is then replaced.
+async fn can_be_replaced(events: bool, poll: Duration) {
+    let place = Place::new();
+    let (dir, flag) = (place.path("dir"), place.path("dir/enabled"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&flag, "off").unwrap();
+    let mut rig = Rig::start(Config { events, poll, ..config(&flag) }).await;
+    let spare = begin_to_hang(&place, &flag);
+    // Events that come while the look hangs, though the file remains the same one.
+    let stirring = async {
+        loop {
+            fs::set_permissions(&flag, fs::metadata(&flag).unwrap().permissions()).unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let stale = tokio::select! {
+        stale = rig.until_stale() => stale,
+        () = stirring => unreachable!("it has no end"),
+    };
+    assert!(!stale.decision.enabled, "the last decision stands");
+    for _ in 0..10 {
+        fs::set_permissions(&flag, fs::metadata(&flag).unwrap().permissions()).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 
     rename_over(&flag, "on");
     rig.until_enabled(true).await;
     // What the hanging read brings now is of a file long replaced.
-    fs::write(&spare, "off").unwrap();
-    rename_over(&flag, "on\nreason: later");
+    fs::write(&spare, "off\nreason: late").unwrap();
+    // It had the events along: they must work again, wherever the directory is by now.
+    fs::rename(&dir, place.path("away")).unwrap();
+    fs::create_dir(&dir).unwrap();
     fs::write(&flag, "off\nreason: last").unwrap();
     let decision = rig.until_enabled(false).await.decision;
     assert_eq!(decision.holds[0].reason.as_deref(), Some("last"));
     assert_eq!(rig.stop().await.statuses(), ["initial", "resumed", "halted"]);
+}
+
+#[tokio::test]
+async fn a_file_that_begins_to_hang_keeps_its_decision_and_can_be_replaced() {
+    can_be_replaced(true, NEVER).await;
+}
+
+#[tokio::test]
+async fn a_file_that_hangs_can_be_replaced_where_there_are_no_events() {
+    can_be_replaced(false, Duration::from_millis(30)).await;
+}
+
+#[tokio::test]
+async fn a_file_that_hung_counts_once_it_is_read() {
+    let (place, flag) = Place::with_flag("on");
+    let mut rig = Rig::watching(&flag).await;
+    let spare = begin_to_hang(&place, &flag);
+    rig.until_stale().await;
+    fs::write(&spare, "off").unwrap();
+    rig.until_enabled(false).await;
+    assert_eq!(rig.stop().await.statuses(), ["initial", "halted"]);
 }
 
 #[test]

@@ -18,7 +18,12 @@ async fn latencies(rig: &mut Rig, count: usize, pause: Duration, edit: impl Fn(&
         tokio::time::sleep(pause).await;
         let began = Instant::now();
         edit(if enabled { "on" } else { "off" });
-        took.push(rig.until_enabled(enabled).await.at.duration_since(began));
+        let edited = began.elapsed();
+        let decided = rig.until_enabled(enabled).await.at.duration_since(began);
+        if decided > Duration::from_millis(120) {
+            println!("slow: decided after {decided:?}, of which the edit itself took {edited:?}");
+        }
+        took.push(decided);
     }
     took.sort();
     took

@@ -1,6 +1,7 @@
 //! The log records by which an operator follows the switch.
 
 use std::fs;
+use std::time::Duration;
 
 use ingest_switch::watch::Config;
 use tracing::Level;
@@ -60,6 +61,19 @@ async fn a_hold_that_joins_another_is_not_an_edge() {
     let left = rig.until(|decision| decision.holds.len() == 1).await;
     assert!(!left.decision.enabled, "the hold of the environment stands");
     assert_eq!((left.seq, rig.stop().await.statuses()), (2, vec!["initial".to_owned()]));
+}
+
+#[tokio::test]
+async fn looks_that_change_nothing_are_not_told() {
+    let (_place, flag) = Place::with_flag("on");
+    let poll = Duration::from_millis(5);
+    let mut rig = Rig::start(Config { poll, ..config(&flag) }).await;
+    for _ in 0..20 {
+        rename_over(&flag, "on");
+        tokio::time::sleep(poll).await;
+    }
+    rename_over(&flag, "off");
+    assert_eq!(rig.until_enabled(false).await.seq, 1);
 }
 
 #[tokio::test]
