@@ -144,7 +144,7 @@ pub struct Lifecycle {
     last_conn: ConnId,
     backoff: Backoff,
     /// The wait that the last failure costs, until `rest` spends it or an operator's resume forgives it.
-    owed: Option<Duration>,
+    owed: Option<(Duration, Failure)>,
     /// The last failure since the last Live or resume.
     failure: Option<Failure>,
     outbox: Outbox,
@@ -445,7 +445,8 @@ impl Lifecycle {
     }
 
     fn count(&mut self, failure: Failure) {
-        self.owed = Some(self.backoff.count(failure.pace(), &self.limits));
+        let delay = self.backoff.count(failure.pace(), &self.limits);
+        self.owed = Some((delay, failure.clone()));
         self.failure = Some(failure);
     }
 
@@ -460,7 +461,7 @@ impl Lifecycle {
             self.state = State::Stopped;
         } else if !self.wanted {
             self.state = State::Halted;
-        } else if let (Some(delay), Some(reason)) = (self.owed.take(), self.failure.clone()) {
+        } else if let Some((delay, reason)) = self.owed.take() {
             self.state = State::Waiting { until: now + delay };
             let (attempt, pace) = (self.backoff.attempts(), reason.pace());
             self.outbox.tell(Notice::BackingOff { attempt, delay, pace, reason });

@@ -178,13 +178,15 @@ impl Rig {
 
     /// Lets time pass, stopping at every deadline on the way; early calls in between do nothing.
     fn pass(&mut self, span: Duration) {
-        let until = self.now + span;
+        let (until, mut deadlines) = (self.now + span, 0);
         while let Some(deadline) = self.machine.poll_timeout().filter(|deadline| *deadline <= until) {
             let before = self.machine.clone();
             self.machine.handle_timeout(deadline - Duration::from_nanos(1));
             assert_eq!(self.machine, before, "an early timeout did something");
             self.now = deadline;
             self.machine.handle_timeout(deadline);
+            deadlines += 1;
+            assert!(deadlines < 10_000, "deadlines do not end in {:?}", self.machine.phase());
         }
         self.now = until;
     }

@@ -85,4 +85,11 @@ fn sleep_of_the_process_is_not_silence_of_the_venue() {
     rig.expect(&[ping(1)]);
     assert!(rig.machine.is_live());
     assert_eq!(rig.machine.poll_timeout(), Some(rig.now + LIMITS.pong_limit));
+    // Another deadline on the way does not shorten the venue's time to answer.
+    rig.desire(&[(Channel::Trades, "SPY")]);
+    assert_eq!(rig.pass_to_deadline(), LIMITS.stage_limit);
+    rig.expect(&[unsubscribe(1, &[(Channel::Quotes, "SPY")])]);
+    assert!(rig.machine.is_live());
+    assert_eq!(rig.pass_to_deadline(), LIMITS.pong_limit - LIMITS.stage_limit);
+    rig.expect(&[close(1)]);
 }
