@@ -3,7 +3,8 @@
 //! A frame is an array of objects, each with its type under `T`. The decoder is tolerant about form: keys come in any
 //! order and unknown ones are skipped, null means missing, a number may be written as any kind of number, a lone object
 //! is a frame of one. It is strict about values: one that is required and missing, or of the wrong kind or out of
-//! range, makes its element malformed, never a guess. Of a key that comes twice, the last value counts.
+//! range, makes its element malformed, never a guess. Of a key that comes twice the last value counts, though each must
+//! be right; of `T` the first.
 //!
 //! Invariants: an element is appended whole or not at all; a malformed one is counted once and costs its neighbours
 //! nothing; a frame whose structure breaks keeps what came before the break and counts one for all the rest. Nothing
@@ -149,7 +150,7 @@ fn find_tag<'a, R: Reader<'a>>(reader: &mut R) -> Result<Key, Fault> {
         }
         reader.skip()?;
     }
-    Err(Fault::Missing("T"))
+    Err(Fault::Missing(key::TAG))
 }
 
 /// Counts a fault of the element, or rest of the frame, that begins at `start`; the first one leaves a sample.

@@ -1,9 +1,20 @@
 //! Messages about the connection.
 
-use super::key;
+use super::key::{self, Key};
 use super::reader::{Fault, Reader, each_field, each_item};
 use crate::message::Control;
 use crate::subscription::{Channel, Subscriptions};
+
+/// The keys of [`Channel::ALL`], in its order.
+const CHANNEL_KEYS: [Key; Channel::ALL.len()] = {
+    let mut keys = [Key::OTHER; Channel::ALL.len()];
+    let mut at = 0;
+    while at < keys.len() {
+        keys[at] = Key::new(Channel::ALL[at].as_str());
+        at += 1;
+    }
+    keys
+};
 
 /// A success, after its `T`.
 pub(super) fn success<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Result<Control, Fault> {
@@ -15,7 +26,7 @@ pub(super) fn success<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Res
         }
         Ok(())
     })?;
-    let msg = msg.ok_or(Fault::Missing("msg"))?;
+    let msg = msg.ok_or(Fault::Missing(key::MSG))?;
     Ok(match msg.as_str() {
         "connected" => Control::Connected,
         "authenticated" => Control::Authenticated,
@@ -34,17 +45,18 @@ pub(super) fn error<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Resul
         }
         Ok(())
     })?;
-    Ok(Control::Error { code: code.ok_or(Fault::Missing("code"))?, msg })
+    Ok(Control::Error { code: code.ok_or(Fault::Missing(key::CODE))?, msg })
 }
 
 /// An acknowledgement, after its `T`; channels that are missing, null or empty are all empty.
 pub(super) fn subscription<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Result<Control, Fault> {
     let mut subscriptions = Subscriptions::default();
     each_field(reader, items, |reader, key| {
-        let known = Channel::ALL.into_iter().find(|channel| key::Key::new(channel.as_str()) == key);
-        let Some(channel) = known else { return reader.skip() };
+        let Some(place) = CHANNEL_KEYS.iter().position(|channel| *channel == key) else {
+            return reader.skip();
+        };
         each_item(reader, |reader| {
-            subscriptions.insert(channel, reader.text()?);
+            subscriptions.insert(Channel::ALL[place], reader.text()?);
             Ok(())
         })
     })?;

@@ -16,7 +16,7 @@ pub(super) struct Head {
 
 impl Head {
     /// Takes a field that the message's own decoder does not know; those that nobody knows are skipped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn field<'a, R: Reader<'a>>(
         &mut self,
         reader: &mut R,
@@ -35,13 +35,13 @@ impl Head {
     /// The symbol, which is required.
     #[inline]
     pub(super) fn symbol(&self) -> Result<SymbolId, Fault> {
-        self.symbol.ok_or(Fault::Missing("S"))
+        self.symbol.ok_or(Fault::Missing(key::SYMBOL))
     }
 
     /// The time, which is required.
     #[inline]
     pub(super) fn ts(&self) -> Result<i64, Fault> {
-        self.ts.ok_or(Fault::Missing("t"))
+        self.ts.ok_or(Fault::Missing(key::T))
     }
 }
 

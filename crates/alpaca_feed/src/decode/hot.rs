@@ -7,7 +7,7 @@ use super::reader::{Fault, Reader, each_field, each_item};
 use crate::message::{Bar, BarSpan, Code, Conditions, Event, Overflow, Quote, Trade, Wide};
 
 /// A trade, after its `T`.
-#[inline]
+#[inline(always)]
 pub(super) fn trade<'a, R: Reader<'a>>(
     reader: &mut R,
     items: R::Items,
@@ -36,7 +36,7 @@ pub(super) fn trade<'a, R: Reader<'a>>(
         ts: head.ts()?,
         received_ts: head.received_ts,
         id,
-        price: price.ok_or(Fault::Missing("p"))?,
+        price: price.ok_or(Fault::Missing(key::P))?,
         size,
         exchange,
         tape,
@@ -50,7 +50,7 @@ pub(super) fn trade<'a, R: Reader<'a>>(
 }
 
 /// A quote, after its `T`.
-#[inline]
+#[inline(always)]
 pub(super) fn quote<'a, R: Reader<'a>>(
     reader: &mut R,
     items: R::Items,
@@ -79,9 +79,9 @@ pub(super) fn quote<'a, R: Reader<'a>>(
         symbol: head.symbol()?,
         ts: head.ts()?,
         received_ts: head.received_ts,
-        bid_price: bid_price.ok_or(Fault::Missing("bp"))?,
+        bid_price: bid_price.ok_or(Fault::Missing(key::BP))?,
         bid_size,
-        ask_price: ask_price.ok_or(Fault::Missing("ap"))?,
+        ask_price: ask_price.ok_or(Fault::Missing(key::AP))?,
         ask_size,
         bid_exchange,
         ask_exchange,
@@ -95,7 +95,7 @@ pub(super) fn quote<'a, R: Reader<'a>>(
 }
 
 /// A bar, after its `T`, which told the span.
-#[inline]
+#[inline(always)]
 pub(super) fn bar<'a, R: Reader<'a>>(
     reader: &mut R,
     items: R::Items,
@@ -122,10 +122,10 @@ pub(super) fn bar<'a, R: Reader<'a>>(
         symbol: head.symbol()?,
         ts: head.ts()?,
         received_ts: head.received_ts,
-        open: open.ok_or(Fault::Missing("o"))?,
-        high: high.ok_or(Fault::Missing("h"))?,
-        low: low.ok_or(Fault::Missing("l"))?,
-        close: close.ok_or(Fault::Missing("c"))?,
+        open: open.ok_or(Fault::Missing(key::O))?,
+        high: high.ok_or(Fault::Missing(key::H))?,
+        low: low.ok_or(Fault::Missing(key::L))?,
+        close: close.ok_or(Fault::Missing(key::C))?,
         volume,
         vwap,
         trade_count,
@@ -140,7 +140,7 @@ struct Texts {
 }
 
 impl Texts {
-    #[inline]
+    #[inline(always)]
     fn code<'a, R: Reader<'a>>(&mut self, reader: &mut R, field: &'static str) -> Result<Code, Fault> {
         self.forget(field);
         let bytes = reader.bytes()?;
@@ -165,16 +165,20 @@ impl Texts {
         let is_text = reader.at_text();
         let mut take = |reader: &mut R| {
             let bytes = reader.bytes()?;
+            if let [letter] = *bytes
+                && texts.is_empty()
+                && conditions.push_letter(letter)
+            {
+                return Ok(());
+            }
             let code = str::from_utf8(&bytes).map_err(|_| Fault::NotUtf8)?;
             if is_text && code.is_empty() {
                 return Ok(());
             }
-            if !texts.is_empty() {
-                texts.push(code.into());
-            } else if !conditions.push(code) {
+            if texts.is_empty() {
                 texts.extend(conditions.iter().map(String::from));
-                texts.push(code.into());
             }
+            texts.push(code.into());
             Ok(())
         };
         if is_text {

@@ -30,17 +30,17 @@ impl<'a> Json<'a> {
         json
     }
 
-    #[inline]
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.frame.get(self.at).copied()
     }
 
-    #[inline]
+    #[inline(always)]
     fn rest(&self) -> &'a [u8] {
         self.frame.get(self.at..).unwrap_or_default()
     }
 
-    #[inline]
+    #[inline(always)]
     fn space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
@@ -48,7 +48,7 @@ impl<'a> Json<'a> {
     }
 
     /// Takes `byte`, or says which fault it is that it is not there.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, byte: u8, otherwise: Fault) -> Result<(), Fault> {
         match self.peek() {
             Some(found) if found == byte => {
@@ -69,7 +69,7 @@ impl<'a> Json<'a> {
     }
 
     /// Steps over a comma to the next value, or over `close` out of the array or object.
-    #[inline]
+    #[inline(always)]
     fn step(&mut self, items: &mut Items, close: u8) -> Result<bool, Fault> {
         self.space();
         match self.peek() {
@@ -89,7 +89,7 @@ impl<'a> Json<'a> {
     }
 
     /// A text; of the two ways on, an escape is the rare one.
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
         self.take(b'"', Fault::NotText)?;
         let start = self.at;
@@ -226,12 +226,12 @@ impl<'a> Reader<'a> for Json<'a> {
         self.peek() == Some(b'{')
     }
 
-    #[inline]
+    #[inline(always)]
     fn at_text(&mut self) -> bool {
         self.peek() == Some(b'"')
     }
 
-    #[inline]
+    #[inline(always)]
     fn null(&mut self) -> bool {
         self.peek() == Some(b'n') && self.word(b"null")
     }
@@ -253,7 +253,7 @@ impl<'a> Reader<'a> for Json<'a> {
         Ok(Items { first: true })
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, items: &mut Items) -> Result<Option<Key>, Fault> {
         if !self.step(items, b'}')? {
             return Ok(None);
@@ -268,12 +268,12 @@ impl<'a> Reader<'a> for Json<'a> {
         Ok(Some(key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
         self.string()
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self) -> Result<f64, Fault> {
         let (number, len) = number::number(self.rest())?;
         self.at += len;

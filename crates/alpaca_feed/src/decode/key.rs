@@ -1,47 +1,95 @@
 //! Wire names as one number each, so that a field is found by comparing integers instead of texts.
+//!
+//! Hot messages have names of one or two bytes; the longer ones are few, rare and looked up in a list.
 
 use std::fmt;
 
-/// A name of at most 16 bytes, its first byte lowest; longer names are all [`Key::OTHER`].
-#[derive(Copy, Clone, Eq, PartialEq)]
-pub(super) struct Key(u128);
+/// Names of more than four bytes; those of channels are read as keys too.
+const LONG: [&str; 22] = [
+    "author",
+    "content",
+    "created_at",
+    "error",
+    "headline",
+    "source",
+    "subscription",
+    "success",
+    "summary",
+    "symbols",
+    "updated_at",
+    "cancelErrors",
+    "corrections",
+    "dailyBars",
+    "imbalances",
+    "lulds",
+    "orderbooks",
+    "pricing",
+    "quotes",
+    "statuses",
+    "trades",
+    "updatedBars",
+];
+
+/// A name: itself where it has at most four bytes, the first lowest, else its place in [`LONG`].
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct Key(u32);
 
 impl Key {
-    /// A name that none of ours equals. It cannot be packed by accident: 0xff is never part of a text.
-    pub(super) const OTHER: Self = Self(u128::MAX);
+    /// A name that none of ours equals.
+    pub(super) const OTHER: Self = Self(u32::MAX);
 
-    /// The key of a name known at compile time.
+    /// Above every name of four bytes: no text has a byte of 0xff.
+    const LONG_BASE: u32 = 0xff00_0000;
+
+    /// The key of a name of ours, at compile time, where a long one that is not listed fails to compile.
     pub(super) const fn new(name: &str) -> Self {
-        Self::pack(name.as_bytes())
+        let key = Self::pack(name.as_bytes());
+        assert!(key.0 != Self::OTHER.0, "the name is not in the list of long ones");
+        key
     }
 
     /// The key of `name`; any bytes are taken.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn pack(name: &[u8]) -> Self {
-        match name {
-            [a] => Self(*a as u128),
-            // A last byte of zero would make two names one.
-            [.., 0] => Self::OTHER,
-            [a, b] => Self(*a as u128 | (*b as u128) << 8),
-            _ if name.len() > 16 => Self::OTHER,
-            _ => {
-                let mut packed = 0;
-                let mut at = name.len();
-                while at > 0 {
-                    at -= 1;
-                    packed = packed << 8 | name[at] as u128;
-                }
-                Self(packed)
-            }
+        match *name {
+            [a] => Self(u32::from_le_bytes([a, 0, 0, 0])),
+            // A last byte of zero would make two names one, and one of 0xff could pass for a long name.
+            [] | [.., 0 | 0xff] => Self::OTHER,
+            [a, b] => Self(u32::from_le_bytes([a, b, 0, 0])),
+            [a, b, c] => Self(u32::from_le_bytes([a, b, c, 0])),
+            [a, b, c, d] => Self(u32::from_le_bytes([a, b, c, d])),
+            _ => Self::long(name),
         }
+    }
+
+    const fn long(name: &[u8]) -> Self {
+        let mut at = 0;
+        while at < LONG.len() {
+            if is_same(LONG[at].as_bytes(), name) {
+                return Self(Self::LONG_BASE + at as u32);
+            }
+            at += 1;
+        }
+        Self::OTHER
     }
 }
 
+/// Whether two texts are one; `==` is not for compile time yet.
+const fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
+
 impl fmt::Display for Key {
-    /// The name again; of one that is not ours only what is left of it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if *self == Self::OTHER {
             return f.write_str("…");
+        }
+        if let Some(name) = self.0.checked_sub(Self::LONG_BASE).and_then(|at| LONG.get(at as usize)) {
+            return f.write_str(name);
         }
         let bytes = self.0.to_le_bytes();
         let len = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -119,34 +167,37 @@ mod tests {
 
     #[test]
     fn different_names_have_different_keys() {
-        let names: [&[u8]; 12] = [
-            b"",
-            b"t",
-            b"T",
-            b"bx",
-            b"xb",
-            b"b",
-            b"msg",
-            b"cancelErrors",
-            b"cancelError",
-            b"t\0x",
-            b"sixteen bytes ok",
-            b"a\0b",
-        ];
+        let short = ["t", "T", "bx", "xb", "b", "msg", "code", "bars", "t\0x", "a\0b"];
+        let names: Vec<_> = short.iter().chain(&LONG).collect();
         for (n, one) in names.iter().enumerate() {
             for (m, other) in names.iter().enumerate() {
-                assert_eq!(Key::pack(one) == Key::pack(other), n == m, "{one:?} {other:?}");
+                assert_eq!(Key::new(one) == Key::new(other), n == m, "{one:?} {other:?}");
             }
+            assert_eq!(Key::new(one).to_string().contains('\\'), one.contains('\0'));
         }
-        for name in [&b"t\0"[..], b"bx\0", b"seventeen bytes no"] {
+    }
+
+    #[test]
+    fn names_that_are_not_ours_are_never_taken_for_ours() {
+        for name in [
+            &b""[..],
+            b"t\0",
+            b"bx\0",
+            b"\0\0\0\xff",
+            b"\x01\0\0\xff",
+            b"cancelError",
+            b"cancelErrorsX",
+            b"Quotes",
+        ] {
             assert!(Key::pack(name) == Key::OTHER, "{name:?}");
         }
     }
 
     #[test]
     fn a_key_shows_its_name() {
-        for name in ["", "t", "bx", "cancelErrors"] {
+        for name in ["t", "bx", "bars", "cancelErrors"] {
             assert_eq!(Key::new(name).to_string(), name);
         }
+        assert_eq!(Key::OTHER.to_string(), "…");
     }
 }

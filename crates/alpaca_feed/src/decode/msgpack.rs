@@ -37,13 +37,13 @@ impl<'a> MessagePack<'a> {
         Self { frame, at: 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.frame.get(self.at).copied()
     }
 
     /// The `N` bytes after the marker, which are taken with it.
-    #[inline]
+    #[inline(always)]
     fn after_marker<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let rest = self.frame.get(self.at + 1..).unwrap_or_default();
         let bytes = rest.first_chunk::<N>().ok_or(Fault::Truncated)?;
@@ -51,34 +51,34 @@ impl<'a> MessagePack<'a> {
         Ok(*bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn marker_only<T>(&mut self, value: T) -> Result<T, Fault> {
         self.at += 1;
         Ok(value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn u8(&mut self) -> Result<u8, Fault> {
         self.after_marker().map(u8::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn u16(&mut self) -> Result<u16, Fault> {
         self.after_marker().map(u16::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn u32(&mut self) -> Result<u32, Fault> {
         self.after_marker().map(u32::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn u64(&mut self) -> Result<u64, Fault> {
         self.after_marker().map(u64::from_be_bytes)
     }
 
     /// The next `len` bytes.
-    #[inline]
+    #[inline(always)]
     fn run(&mut self, len: usize) -> Result<&'a [u8], Fault> {
         let end = self.at.checked_add(len).ok_or(Fault::Truncated)?;
         let bytes = self.frame.get(self.at..end).ok_or(Fault::Truncated)?;
@@ -86,7 +86,7 @@ impl<'a> MessagePack<'a> {
         Ok(bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     fn string(&mut self) -> Result<&'a [u8], Fault> {
         let len = match self.peek().ok_or(Fault::Truncated)? {
             marker @ 0xa0..=0xbf => self.marker_only(usize::from(marker & 0x1f))?,
@@ -98,7 +98,7 @@ impl<'a> MessagePack<'a> {
         self.run(len)
     }
 
-    #[inline]
+    #[inline(always)]
     fn any_number(&mut self) -> Result<Number, Fault> {
         Ok(match self.peek().ok_or(Fault::Truncated)? {
             0xcb => Number::Float(f64::from_bits(self.u64()?)),
@@ -160,12 +160,12 @@ impl<'a> Reader<'a> for MessagePack<'a> {
         matches!(self.peek(), Some(0x80..=0x8f | 0xde | 0xdf))
     }
 
-    #[inline]
+    #[inline(always)]
     fn at_text(&mut self) -> bool {
         matches!(self.peek(), Some(0xa0..=0xbf | 0xd9..=0xdb | 0xc4..=0xc6))
     }
 
-    #[inline]
+    #[inline(always)]
     fn null(&mut self) -> bool {
         let found = self.peek() == Some(0xc0);
         self.at += usize::from(found);
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> for MessagePack<'a> {
         Ok(Items { left })
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&mut self, items: &mut Items) -> Result<Option<Key>, Fault> {
         if items.left == 0 {
             return Ok(None);
@@ -214,12 +214,12 @@ impl<'a> Reader<'a> for MessagePack<'a> {
         Ok(Some(Key::OTHER))
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
         self.string().map(Cow::Borrowed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn number(&mut self) -> Result<f64, Fault> {
         match self.any_number()? {
             Number::Float(number) if !number.is_finite() => Err(Fault::NumberRange),
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> for MessagePack<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn time(&mut self) -> Result<i64, Fault> {
         if self.at_text() {
             return time::from_rfc3339(self.string()?);

@@ -12,7 +12,7 @@ const TENS: [f64; 23] = [
 ];
 
 /// The finite number at the start of `text`, and how many bytes it takes.
-#[inline]
+#[inline(always)]
 pub(super) fn number(text: &[u8]) -> Result<(f64, usize), Fault> {
     let negative = usize::from(text.first() == Some(&b'-'));
     let (mantissa, whole_end) = digits(text, negative, 0);

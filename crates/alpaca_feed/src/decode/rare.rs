@@ -34,8 +34,8 @@ pub(super) fn correction<'a, R: Reader<'a>>(
         }
         Ok(())
     })?;
-    original.price = original_price.ok_or(Fault::Missing("op"))?;
-    corrected.price = corrected_price.ok_or(Fault::Missing("cp"))?;
+    original.price = original_price.ok_or(Fault::Missing(key::OP))?;
+    corrected.price = corrected_price.ok_or(Fault::Missing(key::CP))?;
     Ok(Event::Correction(Box::new(Correction {
         symbol: head.symbol()?,
         ts: head.ts()?,
@@ -74,7 +74,7 @@ pub(super) fn cancel<'a, R: Reader<'a>>(
         received_ts: head.received_ts,
         id,
         exchange,
-        price: price.ok_or(Fault::Missing("p"))?,
+        price: price.ok_or(Fault::Missing(key::P))?,
         size,
         action,
         tape,
@@ -105,7 +105,7 @@ pub(super) fn status<'a, R: Reader<'a>>(
         symbol: head.symbol()?,
         ts: head.ts()?,
         received_ts: head.received_ts,
-        status: status.ok_or(Fault::Missing("sc"))?,
+        status: status.ok_or(Fault::Missing(key::SC))?,
         status_message,
         reason,
         reason_message,
@@ -136,8 +136,8 @@ pub(super) fn luld<'a, R: Reader<'a>>(
         symbol: head.symbol()?,
         ts: head.ts()?,
         received_ts: head.received_ts,
-        up: up.ok_or(Fault::Missing("u"))?,
-        down: down.ok_or(Fault::Missing("d"))?,
+        up: up.ok_or(Fault::Missing(key::U))?,
+        down: down.ok_or(Fault::Missing(key::D))?,
         indicator,
         tape,
     })))
@@ -168,7 +168,7 @@ pub(super) fn imbalance<'a, R: Reader<'a>>(
         symbol: head.symbol()?,
         ts: head.ts()?,
         received_ts: head.received_ts,
-        price: price.ok_or(Fault::Missing("p"))?,
+        price: price.ok_or(Fault::Missing(key::P))?,
         paired_shares,
         imbalance_shares,
         side,
@@ -211,7 +211,7 @@ fn levels<'a, R: Reader<'a>>(reader: &mut R) -> Result<Vec<Level>, Fault> {
             Ok(())
         })?;
         // A size of 0 removes a level, so a missing one must not pass for it.
-        let (price, size) = (price.ok_or(Fault::Missing("p"))?, size.ok_or(Fault::Missing("s"))?);
+        let (price, size) = (price.ok_or(Fault::Missing(key::P))?, size.ok_or(Fault::Missing(key::S))?);
         levels.push(Level { price, size });
         Ok(())
     })?;
@@ -285,11 +285,11 @@ pub(super) fn news<'a, R: Reader<'a>>(
         }
         Ok(())
     })?;
-    let updated_ts = updated_ts.or(created_ts).ok_or(Fault::Missing("updated_at"))?;
+    let updated_ts = updated_ts.or(created_ts).ok_or(Fault::Missing(key::UPDATED_AT))?;
     Ok(Event::News(Box::new(News {
         updated_ts,
         created_ts: created_ts.unwrap_or(updated_ts),
-        id: id.ok_or(Fault::Missing("id"))?,
+        id: id.ok_or(Fault::Missing(key::ID))?,
         headline,
         summary,
         author,

@@ -50,8 +50,8 @@ pub(super) enum Fault {
     BadSymbol,
     #[error("the symbol table is full")]
     SymbolsFull,
-    #[error("required field {0:?} is missing")]
-    Missing(&'static str),
+    #[error("required field \"{0}\" is missing")]
+    Missing(Key),
 }
 
 /// A cursor over one frame.
@@ -107,7 +107,7 @@ pub(super) trait Reader<'a>: Clone {
 }
 
 /// Hands every field of an open object that is not null to `field`, which must take or skip its value.
-#[inline]
+#[inline(always)]
 pub(super) fn each_field<'a, R: Reader<'a>>(
     reader: &mut R,
     mut items: R::Items,
@@ -122,7 +122,7 @@ pub(super) fn each_field<'a, R: Reader<'a>>(
 }
 
 /// Hands the reader to `item` at every value of an array that is not null.
-#[inline]
+#[inline(always)]
 pub(super) fn each_item<'a, R: Reader<'a>>(
     reader: &mut R,
     mut item: impl FnMut(&mut R) -> Result<(), Fault>,

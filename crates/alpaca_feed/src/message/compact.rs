@@ -61,19 +61,29 @@ impl Conditions {
     /// Adds a code after the others; false, and nothing added, where it does not fit.
     #[must_use]
     pub fn push(&mut self, code: &str) -> bool {
-        match (code.as_bytes(), self.len()) {
-            ([letter], len) if *letter != 0 && letter.is_ascii() && len < Self::LEN_MAX => {
-                self.0[len] = *letter;
-                true
-            }
+        match *code.as_bytes() {
+            [letter] => self.push_letter(letter),
             _ => false,
         }
     }
 
+    /// As [`Self::push`] for a code of one byte; false for NUL and for bytes beyond ASCII.
+    #[inline]
+    pub(crate) fn push_letter(&mut self, letter: u8) -> bool {
+        let len = self.len();
+        let fits = letter != 0 && letter.is_ascii() && len < Self::LEN_MAX;
+        if fits {
+            self.0[len] = letter;
+        }
+        fits
+    }
+
     /// How many codes there are.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
-        self.0.iter().position(|byte| *byte == 0).unwrap_or(Self::LEN_MAX)
+        // No code is zero, so the codes end where the zeros above them begin.
+        (u64::BITS - u64::from_le_bytes(self.0).leading_zeros()).div_ceil(u8::BITS) as usize
     }
 
     /// Whether there are none.
