@@ -4,6 +4,8 @@
 
 mod configuration;
 mod documents;
+mod faults;
 mod real_input;
 mod stop;
+mod surface;
 mod switch;

@@ -18,6 +18,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
 
+/// Libraries that print what they send and receive below INFO, credentials included; no filter may
+/// ask them for it.
+const SHOWS_PAYLOADS: [&str; 5] = ["tungstenite", "tokio_tungstenite", "h2", "hyper", "reqwest"];
+
 /// Installs the process's log output: JSON on stdout, or text on stderr; a second call changes nothing.
 ///
 /// `RUST_LOG` filters, `info` by default; a filter that cannot be parsed is told and replaced.
@@ -50,11 +54,17 @@ fn filter() -> (EnvFilter, Option<String>) {
     // The clients of Firestore and SQLite announce at INFO what is their own business.
     let quiet = "info,firestore=warn,gcloud_sdk=warn,sqlx=warn";
     let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
-    match wanted.as_deref().map(EnvFilter::try_new) {
+    let (mut filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
         None => (EnvFilter::new(quiet), None),
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
+    };
+    for target in SHOWS_PAYLOADS {
+        if let Ok(directive) = format!("{target}=info").parse() {
+            filter = filter.add_directive(directive);
+        }
     }
+    (filter, problem)
 }
 
 fn tell(problem: Option<String>) {

@@ -341,31 +341,30 @@ impl Pump {
         }
     }
 
-    /// Shows the present state: at once when it changed in kind, else now and then. Readers are woken
-    /// only in the first case.
+    /// Shows the present state: at once when it changed in kind, else now and then. The heartbeat is
+    /// woken only by what it should say at once.
     fn publish(&mut self) {
-        self.state.phase = self.lifecycle.phase();
+        let phase_before = std::mem::replace(&mut self.state.phase, self.lifecycle.phase());
         self.state.reason = match (&self.held_because, self.lifecycle.reason()) {
             (None, Some(failure)) => Some(failure.to_string()),
             (because, _) => because.clone(),
         };
         self.tell_effect();
         let now = Instant::now();
-        let edge = self.state.aspect() != self.shown;
-        if edge {
-            let aspect = self.state.aspect();
-            if aspect.status != self.shown.status {
-                self.state.since = now_utc();
-            }
-            self.shown = aspect;
-        } else if now < self.shown_at + PUBLISH_INTERVAL {
+        let aspect = self.state.aspect();
+        let changed = aspect != self.shown;
+        if !changed && self.state.phase == phase_before && now < self.shown_at + PUBLISH_INTERVAL {
             return;
         }
+        if aspect.status != self.shown.status {
+            self.state.since = now_utc();
+        }
+        self.shown = aspect;
         self.shown_at = now;
         self.state.subscribed = self.lifecycle.subscribed().len() as u64;
         self.state.tick = now.into_std();
         self.wiring.state.send_replace(self.state.clone());
-        if edge {
+        if changed {
             self.wiring.edges.notify_one();
         }
     }

@@ -114,7 +114,9 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
             credentials: credentials.clone(),
         });
     }
-    for channel in &channels {
+    // The default suits every feed; only a channel that was asked for must exist.
+    let asked = if raw.alpaca_channels.is_some() { &channels[..] } else { &[] };
+    for channel in asked {
         if !feeds.iter().any(|f| f.class.channels().contains(channel)) {
             problems.add(
                 "ALPACA_CHANNELS",

@@ -173,6 +173,13 @@ fn pairs_go_to_crypto_and_the_rest_to_stocks() {
 }
 
 #[test]
+fn news_alone_needs_no_channels_to_be_named() {
+    let config = read_keyed(&[("ALPACA_DATA_FEED", "news"), ("MONITORED_SYMBOLS", "*")]).unwrap();
+    assert!(config.jobs[0].subscriptions.contains(Channel::News, "AAPL"));
+    assert_eq!(config.jobs[0].subscriptions.len(), 1);
+}
+
+#[test]
 fn a_feed_without_symbols_is_a_problem_not_an_idle_job() {
     let problems = read_keyed(&[("ALPACA_DATA_FEED", "crypto-us")]).unwrap_err();
     assert!(problems.to_string().contains("BTC/USD"), "{problems}");
