@@ -178,9 +178,17 @@ fn already_authenticated_is_authenticated() {
     rig.expect(&[subscribe(1, SPY)]);
     rig.says(1, acknowledged(SPY));
     assert!(rig.machine.is_live());
+    rig.notices();
+    // On a live connection it is no news, and nothing starts anew.
+    let since = rig.machine.poll_timeout();
+    rig.pass(secs(1.0));
+    rig.says(1, Control::Authenticated);
+    assert_eq!(rig.notices(), []);
     rig.says(1, error(403));
     rig.expect(&[]);
     assert!(rig.machine.is_live());
+    assert_eq!(rig.notices().len(), 1, "the refusal itself");
+    assert_eq!(rig.machine.poll_timeout(), since.map(|since| since + secs(1.0)));
 }
 
 #[test]
