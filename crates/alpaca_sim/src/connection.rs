@@ -144,11 +144,13 @@ impl Connection {
         if self.dead {
             return None;
         }
-        self.keep_time(now).or_else(|| self.strike()).or_else(|| {
+        let ended = self.keep_time(now).or_else(|| self.strike());
+        // Either may have left only last words to say, or struck the connection dead.
+        if ended.is_none() && self.closing.is_none() && !self.dead {
             self.take_from_reel();
             self.note_finished();
-            None
-        })
+        }
+        ended
     }
 
     fn apply(&mut self, woken: Woken) -> Option<ClosedBy> {
@@ -390,9 +392,10 @@ impl Connection {
     #[expect(clippy::wildcard_enum_match_arm, reason = "only events are taken")]
     fn strike(&mut self) -> Option<ClosedBy> {
         self.session.seat()?;
-        // An exact number of elements must be out before the blow falls.
         let after = self.weather.next_event?;
-        if after > self.messages || (after > 0 && self.outbox.backlog() > 0) {
+        // The reply to auth, or an exact number of elements, must be out before the blow falls.
+        let exact = after > 0 || self.messages == 0;
+        if self.closing.is_some() || after > self.messages || (exact && self.outbox.backlog() > 0) {
             return None;
         }
         let fault = self.weather.take_event(self.messages)?;

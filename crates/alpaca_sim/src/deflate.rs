@@ -102,18 +102,23 @@ impl Inflater {
         let start = self.stream.total_in();
         loop {
             let used = (self.stream.total_in() - start) as usize;
+            let produced = out.len();
             self.stream.decompress_vec(&input[used..], &mut out, FlushDecompress::Sync).ok()?;
             if out.len() > limit {
                 return None;
             }
-            let done = (self.stream.total_in() - start) as usize == input.len();
-            if done && out.len() < out.capacity() {
+            let now_used = (self.stream.total_in() - start) as usize;
+            let room = out.len() < out.capacity();
+            if now_used == input.len() && room {
                 return Some(out);
             }
-            if out.len() < out.capacity() {
-                return None; // neither input nor space is lacking: the stream has ended
+            // The decompressor may stop at any block; only a call that changes nothing means that the stream has ended.
+            if room && now_used == used && out.len() == produced {
+                return None;
             }
-            out.reserve(out.capacity());
+            if !room {
+                out.reserve(out.capacity());
+            }
         }
     }
 }
@@ -153,6 +158,22 @@ mod tests {
                 assert_eq!(inflater.inflate(&packed, 1 << 24).as_deref(), Some(message));
             }
         }
+    }
+
+    #[test]
+    fn a_message_compressed_fragment_by_fragment_is_one_message() {
+        let fragments: Vec<Vec<u8>> =
+            (0..4).map(|i: u32| (0..8_000_u32).flat_map(|j| (i + j).to_le_bytes()).collect()).collect();
+        let mut deflater = Compress::new(Compression::fast(), false);
+        let mut packed = Vec::with_capacity(1 << 20);
+        for fragment in &fragments {
+            // Unlike whole messages, the fragments of one keep the tail of their last block.
+            deflater
+                .compress_vec(fragment, &mut packed, FlushCompress::Sync)
+                .unwrap_or(flate2::Status::BufError);
+        }
+        let message = packed.strip_suffix(&TAIL).unwrap_or_default();
+        assert_eq!(Inflater::new().inflate(message, 1 << 20), Some(fragments.concat()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::catalogue::Catalogue;
 use crate::channel::Channel;
-use crate::endpoint::Product;
+use crate::endpoint::{Codec, Product};
 use crate::reel::Reel;
 use crate::subscription::Subscriptions;
 use crate::synthetic::Generator;
@@ -132,6 +132,13 @@ impl Market {
             position: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
             finished: AtomicBool::new(false),
+        }
+    }
+
+    /// Encodes what can be encoded ahead; the first call for MessagePack takes a second for a million elements.
+    pub(crate) fn prepare(&self, codec: Codec) {
+        if let Source::AsTaken { reel, .. } | Source::Clock { reel, .. } = &self.source {
+            reel.encoded(codec, &self.catalogue, self.received_at);
         }
     }
 

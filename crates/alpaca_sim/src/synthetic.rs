@@ -17,8 +17,8 @@ use crate::reel::Reel;
 
 const MINUTE_NS: i64 = 60_000_000_000;
 const MS_NS: i64 = 1_000_000;
-/// Where a market with a fixed number of elements begins: 2026-01-05, 14:30 UTC.
-const SESSION_START_NS: i64 = 1_767_623_400 * 1_000_000_000;
+/// Where a market with a fixed number of elements begins: 2026-01-05, 14:29:58 UTC, so that bars come soon.
+const SESSION_START_NS: i64 = 1_767_623_398 * 1_000_000_000;
 /// Elements made at most per call in real time, so that a stalled host does not answer with a flood.
 const CATCH_UP_S: f64 = 1.0;
 

@@ -15,6 +15,7 @@ use crate::catalogue::Catalogue;
 use crate::config::{Config, Feed, Pace};
 use crate::connection;
 use crate::control;
+use crate::endpoint::Product;
 use crate::fault::{Fault, FaultBoard, FaultKind, Stage};
 use crate::journal::{Event, Journal};
 use crate::market::Market;
@@ -161,6 +162,11 @@ impl Shared {
     /// Drops all connections.
     pub(crate) fn cut(&self, rst: bool) {
         self.cuts.send_replace(CutOrder { rst });
+    }
+
+    /// The market behind the streams of `product`.
+    pub(crate) fn market_of(&self, product: Product) -> &Arc<Market> {
+        if product == Product::Test { &self.test_market } else { &self.market }
     }
 
     /// Lists a connection in the state.

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::control_message::Reply;
 use crate::deflate::{Agreement, Deflater, Inflater, negotiate};
-use crate::endpoint::{Codec, Endpoint, Product};
+use crate::endpoint::{Codec, Endpoint};
 use crate::fault::{FaultKind, Stage};
 use crate::frame::Inbox;
 use crate::journal::{ClosedBy, EventKind};
@@ -52,6 +52,9 @@ pub(super) async fn open(
             return Err(gone(ClosedBy::Ours));
         }
     };
+    let market = Arc::clone(shared.market_of(endpoint.product));
+    // Done before the answer: a client must not wait for its first data while a whole session is being encoded.
+    let _ = tokio::task::spawn_blocking(move || market.prepare(codec)).await;
     if stream.write_all(response.as_bytes()).await.is_err() {
         return Err(gone(ClosedBy::Rst));
     }
@@ -89,8 +92,7 @@ fn establish(
     agreement: Option<&Agreement>,
     rest: Vec<u8>,
 ) -> Connection {
-    let test = endpoint.product == Product::Test;
-    let market = Arc::clone(if test { &shared.test_market } else { &shared.market });
+    let market = Arc::clone(shared.market_of(endpoint.product));
     let config = &shared.config;
     Connection {
         inbox: Inbox::new(rest, agreement.map(|_| Inflater::new())),

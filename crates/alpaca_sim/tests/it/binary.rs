@@ -1,0 +1,149 @@
+//! The program: its first line, its control port, its exit.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::client::LIMIT;
+
+struct Program {
+    child: Child,
+    listening: String,
+    control: String,
+}
+
+impl Program {
+    async fn start(arguments: &[&str]) -> Program {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_alpaca-sim"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        tokio::time::timeout(LIMIT, stdout.read_line(&mut line)).await.unwrap().unwrap();
+        let urls: Value = serde_json::from_str(&line).unwrap();
+        let address =
+            |key: &str, scheme: &str| urls[key].as_str().unwrap().strip_prefix(scheme).unwrap().to_owned();
+        Program { child, listening: address("listening", "ws://"), control: address("control", "http://") }
+    }
+
+    async fn http(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.control).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::from(body)))
+    }
+
+    async fn terminate(mut self, signal: &str) -> ExitStatus {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().await.unwrap().success());
+        tokio::time::timeout(LIMIT, self.child.wait()).await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_control_port_shows_and_interferes() {
+    let program =
+        Program::start(&["--synthetic", "--messages", "1000", "--fault", "mute:path=/v2/sip"]).await;
+    let mut client = TcpStream::connect(&program.listening).await.unwrap();
+    client
+        .write_all(
+            b"GET /v2/iex HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAPCA-API-KEY-ID: k\r\nAPCA-API-SECRET-KEY: s\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let mut bytes = Vec::new();
+    while !bytes.windows(13).any(|w| w == b"authenticated") {
+        assert!(client.read_buf(&mut bytes).await.unwrap() > 0);
+    }
+    let (status, state) = program.http("GET", "/state", "").await;
+    assert_eq!(status, 200);
+    assert_eq!(state["connections"][0]["path"], "/v2/iex");
+    assert_eq!(state["connections"][0]["authenticated"], true);
+    assert_eq!(state["connections"][0]["account"], "k");
+    assert_eq!(state["feed"]["messages"], 1000);
+    assert_eq!(state["faults"], json!([{"fault": "mute", "path": "/v2/sip"}]));
+    let (_, log) = program.http("GET", "/log?since=1", "").await;
+    let kinds: Vec<_> = log.as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["upgrade", "auth_ok"]);
+    let (status, answer) = program.http("POST", "/fault", r#"{"fault":"refuse_upgrade","status":429}"#).await;
+    assert_eq!((status, answer["faults"].as_array().unwrap().len()), (200, 2));
+    let (status, answer) = program.http("POST", "/fault", r#"{"fault":"earthquake"}"#).await;
+    assert_eq!(status, 400);
+    assert!(answer.as_str().unwrap().contains("earthquake"), "{answer}");
+    assert_eq!(program.http("DELETE", "/fault", "").await.1, json!({"faults": []}));
+    assert_eq!(program.http("POST", "/cut", "").await.0, 204);
+    let mut rest = Vec::new();
+    tokio::time::timeout(LIMIT, client.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(program.terminate("-TERM").await.success());
+}
+
+#[tokio::test]
+async fn signals_end_it_at_once_with_exit_code_0() {
+    for signal in ["-TERM", "-INT"] {
+        let program = Program::start(&["--rate", "5000"]).await;
+        let start = Instant::now();
+        assert!(program.terminate(signal).await.success());
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[tokio::test]
+async fn wrong_arguments_are_refused_and_the_help_names_every_fault() {
+    let run = |arguments: &'static [&'static str]| async move {
+        Command::new(env!("CARGO_BIN_EXE_alpaca-sim")).args(arguments).output().await.unwrap()
+    };
+    for wrong in [
+        &["--speed", "0"][..],
+        &["--speed", "fast"],
+        &["--fault", "earthquake"],
+        &["--fault", "cut:after=x"],
+        &["--key", "k"],
+        &["--tape", "/nowhere/x.ndjson"],
+    ] {
+        assert!(!run(wrong).await.status.success(), "{wrong:?}");
+    }
+    let help = String::from_utf8(run(&["--help"]).await.stdout).unwrap();
+    for fault in [
+        "stall",
+        "refuse_upgrade",
+        "refuse_auth",
+        "refuse_subscribe",
+        "error",
+        "slow_client",
+        "cut",
+        "cut_mid_frame",
+        "half_open",
+        "mute",
+        "ignore_pings",
+        "trickle",
+        "out_of_order",
+        "duplicate_quotes",
+        "late_prints",
+        "unknown_type",
+        "unknown_fields",
+        "corrupt_element",
+        "corrupt_frame",
+        "big_ids",
+        "huge_news",
+        "rename",
+    ] {
+        assert!(help.contains(&format!("  {fault}")), "{fault} is not in the help");
+    }
+}
