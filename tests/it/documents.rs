@@ -110,8 +110,11 @@ fn heartbeat_and_quotes_have_exactly_the_fields_and_types_of_the_contract() {
 
     // A quote of some symbol.
     let symbol = wait_for("a quote in the store", Duration::from_secs(10), || {
-        let names = venue.state()["feed"]["last_quotes"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        names.into_iter().find(|symbol| firestore.document(&format!("tenants/t1/live_quotes/{symbol}")).is_some())
+        let names =
+            venue.state()["feed"]["last_quotes"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        names
+            .into_iter()
+            .find(|symbol| firestore.document(&format!("tenants/t1/live_quotes/{symbol}")).is_some())
     });
     let quote = read_firestore(&firestore.host(), PROJECT, &format!("tenants/t1/live_quotes/{symbol}"));
     assert_eq!(quote["symbol"][1], symbol.as_str());
@@ -148,7 +151,10 @@ fn heartbeat_and_quotes_have_exactly_the_fields_and_types_of_the_contract() {
         ("until", "DatetimeWithNanoseconds"),
     ];
     assert_eq!(types(hold), sorted(&hold_types));
-    assert_eq!((&hold["scope"][1], &hold["reason"][1], &hold["actor"][1]), (&"all".into(), &"maintenance".into(), &"kim".into()));
+    assert_eq!(
+        (&hold["scope"][1], &hold["reason"][1], &hold["actor"][1]),
+        (&"all".into(), &"maintenance".into(), &"kim".into())
+    );
 
     // Stopped: the last heartbeat says so, and a new start takes it back.
     assert!(producer.stop().success());
@@ -182,7 +188,10 @@ fn a_merge_keeps_what_others_wrote_into_the_document() {
     wait_for("two more heartbeats", Duration::from_secs(10), || {
         let fields = firestore.document("ops/market_ingest")?["fields"].clone();
         assert_eq!(fields["note_of_an_operator"]["stringValue"], "keep me");
-        let messages = fields["counters"]["mapValue"]["fields"]["messages"]["integerValue"].as_str()?.parse::<u64>().ok();
+        let messages = fields["counters"]["mapValue"]["fields"]["messages"]["integerValue"]
+            .as_str()?
+            .parse::<u64>()
+            .ok();
         (messages > before).then_some(())
     });
 }
@@ -209,7 +218,9 @@ fn firestore_gone_and_back_loses_no_newest_quote_and_the_heartbeat_resumes() {
     wait_for("messages while the store is away", Duration::from_secs(5), || {
         (producer.status()["counters"]["messages"].as_u64() > received).then_some(())
     });
-    wait_for("a failing sink to be told", Duration::from_secs(20), || told(&producer, "SinkHealthy", "False"));
+    wait_for("a failing sink to be told", Duration::from_secs(20), || {
+        told(&producer, "SinkHealthy", "False")
+    });
     // The feed falls silent: from here on only what was kept can reach the store.
     venue.fault(&serde_json::json!({"fault": "mute"}));
     wait_for("the time the store is away", Duration::from_secs(away + 5), || {
@@ -250,10 +261,8 @@ fn a_full_disk_under_sqlite_is_told_and_survived() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(dir.path()) else { return };
     let venue = Venue::start(&["--synthetic", "--rate", "2000", "--symbols", "20"]);
-    let producer = Setup::new(&venue, disk.path())
-        .var("MONITORED_SYMBOLS", "*")
-        .var("HEARTBEAT_INTERVAL_S", 1)
-        .start();
+    let producer =
+        Setup::new(&venue, disk.path()).var("MONITORED_SYMBOLS", "*").var("HEARTBEAT_INTERVAL_S", 1).start();
     producer.wait_live();
     let store = disk.path().join("store.db");
     wait_for("a heartbeat", Duration::from_secs(10), || sqlite::heartbeat(&store));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::producer::{Producer, Setup};
-use e2e::venue::Venue;
+use e2e::venue::{Venue, is_stock};
 use e2e::{http, wait_for};
 use serde_json::json;
 
@@ -70,14 +70,11 @@ fn a_credential_cured_by_a_person_is_taken_up_by_off_and_on() {
 fn a_plan_that_allows_fewer_symbols_keeps_the_job_live_and_says_what_is_missing() {
     let venue = Venue::start(&["--synthetic", "--symbol-limit", "3"]);
     let dir = tempfile::tempdir().unwrap();
-    let producer = Setup::new(&venue, dir.path())
-        .var("MONITORED_SYMBOLS", "AAPL,MSFT,TSLA,NVDA")
-        .start();
+    let producer = Setup::new(&venue, dir.path()).var("MONITORED_SYMBOLS", "AAPL,MSFT,TSLA,NVDA").start();
     wait_for("405", LIMIT, || (rejections(&producer, 405) >= 1).then_some(()));
     producer.wait_live();
-    let told = wait_for("what is missing", LIMIT, || {
-        producer.log("subscriptions differ from what was asked").pop()
-    });
+    let told =
+        wait_for("what is missing", LIMIT, || producer.log("subscriptions differ from what was asked").pop());
     assert!(told.text("missing").contains("NVDA"), "{}", told.json);
 }
 
@@ -116,7 +113,8 @@ fn damage_costs_only_what_is_damaged() {
         ("out_of_order:every=5", "market_ingest_frames_total"),
     ] {
         for codec in ["json", "msgpack"] {
-            let venue = Venue::start(&["--synthetic", "--messages", "20000", "--symbols", "20", "--fault", fault]);
+            let venue =
+                Venue::start(&["--synthetic", "--messages", "20000", "--symbols", "20", "--fault", fault]);
             let dir = tempfile::tempdir().unwrap();
             let producer = Setup::new(&venue, dir.path())
                 .var("MONITORED_SYMBOLS", "*")
@@ -153,22 +151,16 @@ fn expected_of_stocks(venue: &Venue) -> u64 {
     let by_symbol = feed["by_symbol"].as_object().unwrap();
     by_symbol
         .iter()
-        .filter(|(symbol, _)| venue_stock(symbol))
+        .filter(|(symbol, _)| is_stock(symbol))
         .flat_map(|(_, by_type)| ["t", "q", "b"].map(|letter| by_type[letter].as_u64().unwrap_or(0)))
         .sum()
-}
-
-fn venue_stock(symbol: &str) -> bool {
-    symbol.len() <= 5 && symbol.chars().all(|c| c.is_ascii_uppercase() || c == '.')
 }
 
 #[test]
 fn a_frame_of_five_megabytes_is_taken() {
     let (venue, dir) = busy(&[]);
-    let producer = Setup::new(&venue, dir.path())
-        .var("ALPACA_DATA_FEED", "news")
-        .var("MONITORED_SYMBOLS", "*")
-        .start();
+    let producer =
+        Setup::new(&venue, dir.path()).var("ALPACA_DATA_FEED", "news").var("MONITORED_SYMBOLS", "*").start();
     producer.wait_live();
     venue.fault(&json!({"fault": "huge_news", "bytes": 5_000_000}));
     wait_for("five megabytes", LIMIT, || {

@@ -130,7 +130,8 @@ fn start(venue: &Venue, dir: &Path, codec: &str, symbols: &str) -> Producer {
 /// Exactly: reached, and not passed once the venue says that the tape is over.
 fn wait_counts(producer: &Producer, expected: impl Fn(&str) -> u64) {
     let count = |word: &str| {
-        producer.metric(&format!(r#"market_ingest_messages_total{{job="sip",type="{word}"}}"#)).unwrap() as u64
+        producer.metric(&format!(r#"market_ingest_messages_total{{job="sip",type="{word}"}}"#)).unwrap()
+            as u64
     };
     let words = ["trade", "quote", "bar"];
     let wanted: u64 = words.iter().map(|w| expected(w)).sum();

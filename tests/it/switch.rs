@@ -129,7 +129,9 @@ fn halts_and_resumes(edit: Edit) {
     assert_eq!(document("ingest_enabled"), json!({"booleanValue": false}));
     assert_eq!(document("ingest_enabled_source"), json!({"stringValue": source}));
     let (dials, received, beats) = (venue.events("tcp_open").len(), messages(&producer), seq(&firestore));
-    wait_for("three more heartbeats", Duration::from_secs(10), || (seq(&firestore) >= beats + 3).then_some(()));
+    wait_for("three more heartbeats", Duration::from_secs(10), || {
+        (seq(&firestore) >= beats + 3).then_some(())
+    });
     assert_eq!(venue.events("tcp_open").len(), dials, "no dial while paused");
     assert_eq!(messages(&producer), received, "no record while paused");
     assert_eq!(document("status"), json!({"stringValue": "paused"}));
@@ -247,13 +249,17 @@ fn a_pause_takes_effect_while_the_sink_hangs() {
     let rest = producer.log("job_at_rest");
     let dropped = rest[0].json["dropped"].as_u64().unwrap();
     let counted = producer.metric(r#"market_ingest_sink_dropped_total{sink="quotes"}"#);
-    assert!(dropped > 0 && counted == Some(dropped as f64), "what is not delivered is counted: {dropped} {counted:?}");
+    assert!(
+        dropped > 0 && counted == Some(dropped as f64),
+        "what is not delivered is counted: {dropped} {counted:?}"
+    );
 
     // What was given up is not written later: every quote's time of writing precedes the pause.
     firestore.process.signal("CONT");
     let written = producer.metric(r#"market_ingest_sink_writes_total{sink="quotes"}"#);
     wait_for("heartbeats again", Duration::from_secs(15), || {
-        (firestore.document("ops/market_ingest")?["fields"]["status"]["stringValue"] == "paused").then_some(())
+        (firestore.document("ops/market_ingest")?["fields"]["status"]["stringValue"] == "paused")
+            .then_some(())
     });
     assert_eq!(producer.metric(r#"market_ingest_sink_writes_total{sink="quotes"}"#), written);
 }
@@ -303,7 +309,11 @@ fn the_environment_and_the_file_hold_each_for_itself() {
             .start();
         let status = producer.status();
         let told = status["ingest_enabled_source"].as_str().map(|s| s.split(':').next().unwrap().to_owned());
-        assert_eq!((status["ingest_enabled"].as_bool(), told.as_deref()), (Some(enabled), source), "env {env:?}, file {file:?}");
+        assert_eq!(
+            (status["ingest_enabled"].as_bool(), told.as_deref()),
+            (Some(enabled), source),
+            "env {env:?}, file {file:?}"
+        );
     }
 }
 

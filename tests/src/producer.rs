@@ -169,8 +169,7 @@ impl Producer {
     pub fn metric(&self, sample: &str) -> Option<f64> {
         let (status, text) = http::get(&self.url("/metrics")).expect("/metrics answers");
         assert_eq!(status, 200);
-        text.lines()
-            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+        text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Asks it to leave and waits for the end.

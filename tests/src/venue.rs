@@ -93,3 +93,9 @@ impl Venue {
         assert!(status < 300, "{status} {body}");
     }
 }
+
+/// Whether a symbol of the synthetic market is a stock: neither a pair nor an option contract.
+#[must_use]
+pub fn is_stock(symbol: &str) -> bool {
+    symbol.len() <= 5 && symbol.chars().all(|c| c.is_ascii_uppercase() || c == '.')
+}

@@ -111,24 +111,15 @@ pub fn judge(observed: Observed<'_>, now: Timestamp, thresholds: Thresholds) -> 
 }
 
 fn judge_document(beat: &Heartbeat, age_s: f64, thresholds: Thresholds) -> (Standing, String) {
-    let interval_s = beat
-        .interval_s
-        .filter(|s| s.is_finite() && *s > 0.0)
-        .unwrap_or(DEFAULT_INTERVAL_S);
+    let interval_s = beat.interval_s.filter(|s| s.is_finite() && *s > 0.0).unwrap_or(DEFAULT_INTERVAL_S);
     let (late_s, stale_s) = thresholds.limits_s(interval_s);
 
     if let Some(stopped_at) = beat.stopped_at {
-        return (
-            Standing::Stopped,
-            format!("stopped cleanly at {stopped_at}"),
-        );
+        return (Standing::Stopped, format!("stopped cleanly at {stopped_at}"));
     }
     if age_s < -SKEW_LIMIT_S {
         let ahead = -age_s;
-        return (
-            Standing::Stale,
-            format!("the heartbeat lies {ahead:.1} s in the future; a clock is wrong"),
-        );
+        return (Standing::Stale, format!("the heartbeat lies {ahead:.1} s in the future; a clock is wrong"));
     }
     if age_s > stale_s {
         let claim = match beat.status {
@@ -144,10 +135,7 @@ fn judge_document(beat: &Heartbeat, age_s: f64, thresholds: Thresholds) -> (Stan
         return (Standing::Paused, paused_sentence(beat));
     }
     if age_s > late_s {
-        return (
-            Standing::Late,
-            format!("last heard of {age_s:.1} s ago, expected every {interval_s:.1} s"),
-        );
+        return (Standing::Late, format!("last heard of {age_s:.1} s ago, expected every {interval_s:.1} s"));
     }
     if !beat.ingest_enabled {
         return (Standing::Late, "a pause is under way".into());
@@ -156,11 +144,7 @@ fn judge_document(beat: &Heartbeat, age_s: f64, thresholds: Thresholds) -> (Stan
         if let Some(c) = beat.condition(kind)
             && c.status == ConditionStatus::False
         {
-            let detail = if c.message.is_empty() {
-                &c.reason
-            } else {
-                &c.message
-            };
+            let detail = if c.message.is_empty() { &c.reason } else { &c.message };
             return (Standing::Late, format!("alive, but not {kind}: {detail}"));
         }
     }
@@ -168,10 +152,7 @@ fn judge_document(beat: &Heartbeat, age_s: f64, thresholds: Thresholds) -> (Stan
 }
 
 fn paused_sentence(beat: &Heartbeat) -> String {
-    let source = beat
-        .ingest_enabled_source
-        .as_deref()
-        .unwrap_or("an unnamed source");
+    let source = beat.ingest_enabled_source.as_deref().unwrap_or("an unnamed source");
     let mut sentence = format!("paused by {source}");
     if let Some(hold) = beat.holds.iter().find(|h| h.source == source) {
         if let Some(actor) = &hold.actor {
@@ -185,12 +166,7 @@ fn paused_sentence(beat: &Heartbeat) -> String {
 }
 
 fn verdict(standing: Standing, age_s: Option<f64>, sentence: String) -> Verdict {
-    Verdict {
-        standing,
-        tradeable: standing == Standing::Live,
-        age_s,
-        sentence,
-    }
+    Verdict { standing, tradeable: standing == Standing::Live, age_s, sentence }
 }
 
 #[cfg(test)]

@@ -139,9 +139,8 @@ impl Config {
 
 /// The process environment as text.
 pub fn env_vars() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().map(|(name, value)| {
-        (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
-    })
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
 impl Raw {
@@ -218,14 +217,12 @@ impl Raw {
     fn store(&self, problems: &mut Problems) -> Option<StoreConfig> {
         const ACCEPTED: &str = "firestore or sqlite:PATH";
         let emulator_host = self.firestore_emulator_host.clone();
-        let default = if self.firestore_project_id.is_some()
-            || emulator_host.is_some()
-            || self.k_service.is_some()
-        {
-            "firestore"
-        } else {
-            "sqlite:market-ingest.db"
-        };
+        let default =
+            if self.firestore_project_id.is_some() || emulator_host.is_some() || self.k_service.is_some() {
+                "firestore"
+            } else {
+                "sqlite:market-ingest.db"
+            };
         let text = self.ingest_store.as_deref().unwrap_or(default);
         if let Some(path) = text.strip_prefix("sqlite:") {
             if path.trim().is_empty() {

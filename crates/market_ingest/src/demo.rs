@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::job::JobState;
+use crate::logging;
 use crate::report::Report;
 use crate::service::{self, Running};
-use crate::logging;
 
 /// How often the status line is drawn on a terminal.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -103,12 +103,7 @@ fn venue_config(options: &Options) -> anyhow::Result<VenueConfig> {
     Ok(VenueConfig { feed, ..VenueConfig::default() })
 }
 
-fn service_config(
-    options: &Options,
-    dir: &Path,
-    flag: &Path,
-    venue: &Venue,
-) -> anyhow::Result<Config> {
+fn service_config(options: &Options, dir: &Path, flag: &Path, venue: &Venue) -> anyhow::Result<Config> {
     let vars = [
         ("ALPACA_STREAM_URL", format!("ws://{}", venue.addr())),
         ("ALPACA_DATA_FEED", "sip".to_owned()),

@@ -72,7 +72,12 @@ fn process(r: &mut Registry, report: &Report, beats: &BeatCounts) {
     let decision = report.decision().decision;
     gauge(r, "ingest_enabled", "1 when no hold covers everything: what was asked", decision.enabled.into());
     gauge(r, "paused", "1 when held, without a socket, and drained: what is", report.paused().into());
-    gauge(r, "flag_fresh", "0 while a flag cannot be read and its last decision stands", decision.flag_fresh.into());
+    gauge(
+        r,
+        "flag_fresh",
+        "0 while a flag cannot be read and its last decision stands",
+        decision.flag_fresh.into(),
+    );
     gauge(r, "holds", "Holds that stand", decision.holds.len() as i64);
     let heartbeat_s = beats.written_at_us.load(Relaxed) as f64 / 1e6;
     seconds(r, "heartbeat_timestamp_seconds", "When the store last took a heartbeat", heartbeat_s);

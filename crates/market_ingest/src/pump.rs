@@ -167,9 +167,11 @@ impl Pump {
         let (wanted, decided_at) = {
             let decided = self.wiring.decisions.borrow_and_update();
             self.state.decision_seq = decided.seq;
-            self.held_because = decided.decision.holds.first().map(|hold| {
-                hold.reason.clone().unwrap_or_else(|| format!("held by {}", hold.source))
-            });
+            self.held_because = decided
+                .decision
+                .holds
+                .first()
+                .map(|hold| hold.reason.clone().unwrap_or_else(|| format!("held by {}", hold.source)));
             (decided.decision.enabled, decided.at)
         };
         if wanted == self.state.wanted {
@@ -378,9 +380,8 @@ impl Pump {
         let Some(pause) = self.pause.take() else { return };
         let effect = pause.decided_at.elapsed();
         self.state.pause_effect_s = Some(effect.as_secs_f64());
-        let last_record = self
-            .last_record_at
-            .map_or(Duration::ZERO, |at| at.saturating_duration_since(pause.decided_at));
+        let last_record =
+            self.last_record_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(pause.decided_at));
         let Drained { delivered, dropped } = pause.drained;
         tracing::info!(
             job = &*self.state.name,

@@ -226,12 +226,7 @@ impl Transitions {
         }
     }
 
-    fn condition_since(
-        &mut self,
-        kind: &'static str,
-        status: ConditionStatus,
-        now: Timestamp,
-    ) -> Timestamp {
+    fn condition_since(&mut self, kind: &'static str, status: ConditionStatus, now: Timestamp) -> Timestamp {
         let entry = self.conditions.entry(kind).or_insert((status, now));
         if entry.0 != status {
             *entry = (status, now);

@@ -189,11 +189,7 @@ fn sinks(config: &Config, store: &Store, symbols: &Arc<Symbols>, tasks: &mut Tas
 }
 
 fn limits(config: &Config) -> Limits {
-    Limits {
-        backoff_base: config.backoff_base,
-        backoff_max: config.backoff_max,
-        ..Limits::default()
-    }
+    Limits { backoff_base: config.backoff_base, backoff_max: config.backoff_max, ..Limits::default() }
 }
 
 /// Jitter must differ between processes and between jobs.

@@ -106,9 +106,7 @@ impl Store {
                     .await
                     .map(Self::Firestore)
             }
-            StoreConfig::Sqlite(path) => {
-                sqlite::SqliteStore::open(path, tenant).await.map(Self::Sqlite)
-            }
+            StoreConfig::Sqlite(path) => sqlite::SqliteStore::open(path, tenant).await.map(Self::Sqlite),
         }
     }
 

@@ -23,11 +23,7 @@ fn beat(status: &str, age_s: f64) -> Heartbeat {
 
 fn check(beat: &Heartbeat, thresholds: Thresholds, expected: Standing) -> Verdict {
     let verdict = judge(Observed::Document(beat), at(0.0), thresholds);
-    assert_eq!(
-        verdict.standing, expected,
-        "{} (age {:?})",
-        verdict.sentence, verdict.age_s
-    );
+    assert_eq!(verdict.standing, expected, "{} (age {:?})", verdict.sentence, verdict.age_s);
     assert_eq!(verdict.tradeable, expected == Standing::Live);
     assert!(!verdict.sentence.is_empty());
     verdict
@@ -56,18 +52,8 @@ fn age_decides_by_the_published_interval() {
 
 #[test]
 fn a_missing_or_senseless_interval_counts_as_fifteen_seconds() {
-    for interval_s in [
-        None,
-        Some(0.0),
-        Some(-1.0),
-        Some(f64::NAN),
-        Some(f64::INFINITY),
-    ] {
-        for (age_s, expected) in [
-            (31.0, Standing::Live),
-            (33.0, Standing::Late),
-            (46.0, Standing::Stale),
-        ] {
+    for interval_s in [None, Some(0.0), Some(-1.0), Some(f64::NAN), Some(f64::INFINITY)] {
+        for (age_s, expected) in [(31.0, Standing::Live), (33.0, Standing::Late), (46.0, Standing::Stale)] {
             let mut beat = beat("running", age_s);
             beat.interval_s = interval_s;
             check(&beat, Thresholds::Interval, expected);
@@ -79,25 +65,13 @@ fn a_missing_or_senseless_interval_counts_as_fifteen_seconds() {
 fn presets_are_the_fixed_limits_of_the_reference() {
     check(&beat("running", 29.9), Thresholds::Display, Standing::Live);
     check(&beat("running", 30.1), Thresholds::Display, Standing::Stale);
-    check(
-        &beat("running", 119.9),
-        Thresholds::Execution,
-        Standing::Live,
-    );
-    check(
-        &beat("running", 120.1),
-        Thresholds::Execution,
-        Standing::Stale,
-    );
+    check(&beat("running", 119.9), Thresholds::Execution, Standing::Live);
+    check(&beat("running", 120.1), Thresholds::Execution, Standing::Stale);
 }
 
 #[test]
 fn fresh_and_paused_is_never_tradeable() {
-    for thresholds in [
-        Thresholds::Interval,
-        Thresholds::Display,
-        Thresholds::Execution,
-    ] {
+    for thresholds in [Thresholds::Interval, Thresholds::Display, Thresholds::Execution] {
         check(&beat("paused", 1.0), thresholds, Standing::Paused);
     }
 }
@@ -111,16 +85,8 @@ fn a_dead_paused_producer_is_stale_not_paused() {
 fn a_time_in_the_future_is_never_fresh() {
     check(&beat("running", -4.9), Thresholds::Interval, Standing::Live);
     for ahead_s in [5.1, 60.0, 3.15e7] {
-        check(
-            &beat("running", -ahead_s),
-            Thresholds::Interval,
-            Standing::Stale,
-        );
-        check(
-            &beat("paused", -ahead_s),
-            Thresholds::Execution,
-            Standing::Stale,
-        );
+        check(&beat("running", -ahead_s), Thresholds::Interval, Standing::Stale);
+        check(&beat("paused", -ahead_s), Thresholds::Execution, Standing::Stale);
     }
 }
 
@@ -147,20 +113,10 @@ fn a_clean_stop_is_stopped_at_any_age() {
 #[test]
 fn missing_and_unparsable_are_told_apart_and_neither_is_tradeable() {
     let missing = judge(Observed::Missing, at(0.0), Thresholds::Interval);
-    assert_eq!(
-        (missing.standing, missing.tradeable),
-        (Standing::Missing, false)
-    );
+    assert_eq!((missing.standing, missing.tradeable), (Standing::Missing, false));
 
-    let unparsable = judge(
-        Observed::Unparsable("status is 7"),
-        at(0.0),
-        Thresholds::Interval,
-    );
-    assert_eq!(
-        (unparsable.standing, unparsable.tradeable),
-        (Standing::Stale, false)
-    );
+    let unparsable = judge(Observed::Unparsable("status is 7"), at(0.0), Thresholds::Interval);
+    assert_eq!((unparsable.standing, unparsable.tradeable), (Standing::Stale, false));
     assert!(unparsable.sentence.contains("status is 7"));
 }
 
@@ -170,13 +126,8 @@ fn a_third_status_word_does_not_parse() {
         "status": "degraded", "ts": at(0.0).to_string(), "ingest_enabled": true,
         "ingest_enabled_source": null, "last_symbol": null,
     });
-    let error = serde_json::from_value::<Heartbeat>(document)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("degraded") && error.contains("running"),
-        "{error}"
-    );
+    let error = serde_json::from_value::<Heartbeat>(document).unwrap_err().to_string();
+    assert!(error.contains("degraded") && error.contains("running"), "{error}");
 }
 
 #[test]
@@ -190,11 +141,7 @@ fn alive_but_not_ingesting_is_late_and_says_why() {
         last_transition_time: at(-9.0),
     });
     let verdict = check(&mute, Thresholds::Interval, Standing::Late);
-    assert!(
-        verdict.sentence.contains("connection refused"),
-        "{}",
-        verdict.sentence
-    );
+    assert!(verdict.sentence.contains("connection refused"), "{}", verdict.sentence);
 }
 
 #[test]
@@ -217,10 +164,7 @@ fn the_sentence_names_who_paused_and_why() {
         until: None,
     });
     let verdict = check(&paused, Thresholds::Interval, Standing::Paused);
-    assert_eq!(
-        verdict.sentence,
-        "paused by file:/flags/ingest (kim): exchange maintenance"
-    );
+    assert_eq!(verdict.sentence, "paused by file:/flags/ingest (kim): exchange maintenance");
 }
 
 #[test]
@@ -230,8 +174,5 @@ fn a_heartbeat_survives_json_unchanged() {
     beat.started_at = Some(at(-60.0));
     let text = serde_json::to_string(&beat).unwrap();
     assert_eq!(serde_json::from_str::<Heartbeat>(&text).unwrap(), beat);
-    assert!(
-        text.contains(r#""stopped_at":null"#),
-        "null is written as null: {text}"
-    );
+    assert!(text.contains(r#""stopped_at":null"#), "null is written as null: {text}");
 }

@@ -70,9 +70,7 @@ impl Class {
             Bars, DailyBars, Imbalances, Lulds, News, Orderbooks, Quotes, Statuses, Trades, UpdatedBars,
         };
         match self {
-            Self::Stocks => {
-                &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Statuses, Lulds, Imbalances]
-            }
+            Self::Stocks => &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Statuses, Lulds, Imbalances],
             Self::Crypto => &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Orderbooks],
             Self::Options => &[Trades, Quotes],
             Self::News => &[News],
@@ -96,8 +94,7 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
     let codec = codec(raw, problems);
     let base = base_url(raw, problems);
     let credentials = credentials(raw, base.as_ref(), problems);
-    let (feeds, channels, codec, base, credentials) =
-        (feeds?, channels?, codec?, base?, credentials?);
+    let (feeds, channels, codec, base, credentials) = (feeds?, channels?, codec?, base?, credentials?);
 
     let mut jobs = Vec::new();
     for feed in &feeds {
@@ -184,9 +181,7 @@ fn askable() -> impl Iterator<Item = Channel> {
 }
 
 fn accepted_channels<'a>(feeds: &'a [&Feed]) -> impl Iterator<Item = &'static str> + 'a {
-    askable()
-        .filter(|c| feeds.iter().any(|f| f.class.channels().contains(c)))
-        .map(Channel::as_str)
+    askable().filter(|c| feeds.iter().any(|f| f.class.channels().contains(c))).map(Channel::as_str)
 }
 
 fn subscriptions(
@@ -257,11 +252,7 @@ fn base_url(raw: &Raw, problems: &mut Problems) -> Option<BaseUrl> {
     Some(BaseUrl { url: text.trim_end_matches('/').to_owned(), loopback })
 }
 
-fn credentials(
-    raw: &Raw,
-    base: Option<&BaseUrl>,
-    problems: &mut Problems,
-) -> Option<Credentials> {
+fn credentials(raw: &Raw, base: Option<&BaseUrl>, problems: &mut Problems) -> Option<Credentials> {
     let optional = base.is_some_and(|b| b.loopback);
     let mut read = |variable, value: &Option<String>| match value {
         Some(text) => Some(SecretString::from(text.clone())),

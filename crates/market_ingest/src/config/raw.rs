@@ -84,10 +84,7 @@ pub(super) struct Raw {
 
 impl Raw {
     /// Takes what it knows of a set of variables; the rest is somebody else's.
-    pub(super) fn read(
-        vars: impl IntoIterator<Item = (String, String)>,
-        problems: &mut Problems,
-    ) -> Self {
+    pub(super) fn read(vars: impl IntoIterator<Item = (String, String)>, problems: &mut Problems) -> Self {
         // Names are upper case; `path` and `Path` are different variables and none of ours.
         let vars = vars.into_iter().filter(|(name, _)| !name.bytes().any(|b| b.is_ascii_lowercase()));
         envy::from_iter(vars).unwrap_or_else(|error| {

@@ -57,11 +57,8 @@ fn defaults_are_those_of_the_contract() {
 
 #[test]
 fn blank_is_unset_everywhere() {
-    let blanks: Vec<(&str, &str)> = VARIABLES
-        .iter()
-        .filter(|v| !v.name.starts_with("APCA_"))
-        .map(|v| (v.name, " \t"))
-        .collect();
+    let blanks: Vec<(&str, &str)> =
+        VARIABLES.iter().filter(|v| !v.name.starts_with("APCA_")).map(|v| (v.name, " \t")).collect();
     let blank = read_keyed(&blanks).unwrap();
     assert_eq!(format!("{blank:?}"), format!("{:?}", read_keyed(&[]).unwrap()));
 }
@@ -187,11 +184,9 @@ fn a_feed_without_symbols_is_a_problem_not_an_idle_job() {
 
 #[test]
 fn options_speak_messagepack_and_refuse_a_star_on_quotes() {
-    let problems =
-        read_keyed(&[("ALPACA_DATA_FEED", "opra"), ("ALPACA_CODEC", "json")]).unwrap_err();
+    let problems = read_keyed(&[("ALPACA_DATA_FEED", "opra"), ("ALPACA_CODEC", "json")]).unwrap_err();
     assert_eq!(problems.as_slice()[0].variable, "ALPACA_CODEC");
-    let problems =
-        read_keyed(&[("ALPACA_DATA_FEED", "opra"), ("MONITORED_SYMBOLS", "*")]).unwrap_err();
+    let problems = read_keyed(&[("ALPACA_DATA_FEED", "opra"), ("MONITORED_SYMBOLS", "*")]).unwrap_err();
     assert!(problems.to_string().contains("named contracts"), "{problems}");
 }
 
@@ -203,10 +198,7 @@ fn the_store_follows_the_platform() {
     };
     for (vars, expected) in [
         (vec![("FIRESTORE_PROJECT_ID", "p")], firestore(None)),
-        (
-            vec![("FIRESTORE_EMULATOR_HOST", "h:1"), ("GOOGLE_CLOUD_PROJECT", "p")],
-            firestore(Some("h:1")),
-        ),
+        (vec![("FIRESTORE_EMULATOR_HOST", "h:1"), ("GOOGLE_CLOUD_PROJECT", "p")], firestore(Some("h:1"))),
         (vec![("K_SERVICE", "s"), ("GOOGLE_CLOUD_PROJECT", "p")], firestore(None)),
         (vec![("GOOGLE_CLOUD_PROJECT", "p")], StoreConfig::Sqlite("market-ingest.db".into())),
         (

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ::firestore::errors::FirestoreError;
 use ::firestore::{
-    FirestoreBatchWriteResponse, FirestoreDb, FirestoreDbOptions, FirestoreFieldTransform, FirestoreFieldTransformType,
-    FirestoreSimpleBatchWriteOptions, FirestoreSimpleBatchWriter,
+    FirestoreBatchWriteResponse, FirestoreDb, FirestoreDbOptions, FirestoreFieldTransform,
+    FirestoreFieldTransformType, FirestoreSimpleBatchWriteOptions, FirestoreSimpleBatchWriter,
     FirestoreTransformServerValue,
 };
 use google_cloud_auth::credentials::Builder;
@@ -107,8 +107,7 @@ impl FirestoreStore {
     }
 
     async fn writer(&self) -> Result<FirestoreSimpleBatchWriter, FirestoreError> {
-        let options =
-            FirestoreSimpleBatchWriteOptions::new().with_retry_max_elapsed_time(Duration::ZERO);
+        let options = FirestoreSimpleBatchWriteOptions::new().with_retry_max_elapsed_time(Duration::ZERO);
         self.db.create_simple_batch_writer_with_options(options).await
     }
 }
@@ -121,10 +120,7 @@ fn outcomes(answer: FirestoreBatchWriteResponse) -> Vec<Result<(), String>> {
 
 fn server_time(field: &str) -> FirestoreFieldTransform {
     let now = FirestoreTransformServerValue::RequestTime;
-    FirestoreFieldTransform::new(
-        field.to_owned(),
-        FirestoreFieldTransformType::SetToServerValue(now),
-    )
+    FirestoreFieldTransform::new(field.to_owned(), FirestoreFieldTransformType::SetToServerValue(now))
 }
 
 /// The top-level fields that a heartbeat sends: a merge must replace exactly these.

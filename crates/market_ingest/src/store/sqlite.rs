@@ -65,12 +65,11 @@ impl SqliteStore {
     }
 
     pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
-        let row: Option<(String, String)> = sqlx::query_as(
-            "SELECT document, updated_at FROM market_ingest_heartbeat WHERE tenant = ?",
-        )
-        .bind(&self.tenant)
-        .fetch_optional(&self.pool)
-        .await?;
+        let row: Option<(String, String)> =
+            sqlx::query_as("SELECT document, updated_at FROM market_ingest_heartbeat WHERE tenant = ?")
+                .bind(&self.tenant)
+                .fetch_optional(&self.pool)
+                .await?;
         let Some((document, updated_at)) = row else { return Ok(None) };
         let mut beat: Heartbeat =
             serde_json::from_str(&document).map_err(|e| StoreError::Unparsable(e.to_string()))?;

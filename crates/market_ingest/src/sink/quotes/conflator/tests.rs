@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use alpaca_feed::message::{Codec, Event};
 use alpaca_feed::decode::Decoder;
+use alpaca_feed::message::{Codec, Event};
 use alpaca_feed::symbol::Symbols;
 
 use super::*;
@@ -27,10 +27,7 @@ fn batch(lines: &[&str]) -> Batch {
                     r#"{{"T":"q","S":"{}","bp":{},"bs":1,"ap":{},"as":2,"t":"{t}"}}"#,
                     words[1], words[2], words[3]
                 ),
-                _ => format!(
-                    r#"{{"T":"t","S":"{}","i":1,"p":{},"s":1,"t":"{t}"}}"#,
-                    words[1], words[2]
-                ),
+                _ => format!(r#"{{"T":"t","S":"{}","i":1,"p":{},"s":1,"t":"{t}"}}"#, words[1], words[2]),
             }
         })
         .collect();
