@@ -384,6 +384,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn without_events_a_look_begins_exactly_one_poll_after_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("enabled");
+        fs::write(&path, "off").unwrap();
+        let poll = Duration::from_secs(5);
+        let mut file = FlagFile::new(path, poll, false);
+        let start = Instant::now();
+        for polls in 0..20 {
+            assert_eq!(Some(file.next().await), seen("off").unwrap().observation);
+            let late = file.last_look - (start + poll * polls);
+            assert!(late <= Duration::from_millis(1) * (polls + 1), "the timer's grain: {late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_change_is_looked_at_now_but_not_on_the_heels_of_the_last_look() {
         let mut file = file();
         let start = Instant::now();

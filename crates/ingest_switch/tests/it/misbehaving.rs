@@ -171,12 +171,13 @@ async fn can_be_replaced(events: bool, poll: Duration) {
 
     rename_over(&flag, "on");
     rig.until_enabled(true).await;
-    // What the hanging read brings now is of a file long replaced.
-    fs::write(&spare, "off\nreason: late").unwrap();
-    // It had the events along: they must work again, wherever the directory is by now.
+    // The hanging read has the events along, so nothing watches a directory that comes now.
     fs::rename(&dir, place.path("away")).unwrap();
+    rig.until_stale().await;
     fs::create_dir(&dir).unwrap();
     fs::write(&flag, "off\nreason: last").unwrap();
+    // What it brings is of a file long replaced; but it brings the events back.
+    fs::write(&spare, "on\nreason: late").unwrap();
     let decision = rig.until_enabled(false).await.decision;
     assert_eq!(decision.holds[0].reason.as_deref(), Some("last"));
     assert_eq!(rig.stop().await.statuses(), ["initial", "resumed", "halted"]);
@@ -208,6 +209,7 @@ fn a_file_that_hangs_piles_up_no_threads_and_does_not_hold_the_exit() {
     let place = Place::new();
     let flag = place.path("enabled");
     make_fifo(&flag);
+    fs::hard_link(&flag, place.path("first.spare")).unwrap();
     let threads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&threads);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -229,11 +231,22 @@ fn a_file_that_hangs_piles_up_no_threads_and_does_not_hold_the_exit() {
                 decided = rig.until_enabled(false) => panic!("round {round}: {decided:?}"),
             }
         }
+        // Replaced by others that hang as well.
+        for other in ["second", "third", "fourth"] {
+            let other = place.path(other);
+            make_fifo(&other);
+            fs::hard_link(&other, other.with_extension("spare")).unwrap();
+            fs::rename(&other, &flag).unwrap();
+            let hung = tokio::time::timeout(Duration::from_millis(1_300), rig.until_enabled(false));
+            assert!(hung.await.is_err(), "nobody wrote off");
+        }
     });
     let began = Instant::now();
     runtime.shutdown_timeout(Duration::from_millis(100));
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let threads = threads.load(Ordering::SeqCst);
+    for spare in ["first.spare", "second.spare", "third.spare", "fourth.spare"] {
+        release_fifo(&place.path(spare));
+    }
     assert!((1..=2).contains(&threads), "{threads} threads hang");
-    release_fifo(&flag);
 }
