@@ -68,6 +68,7 @@ struct Connection {
     tap: Tap,
     /// Per series of the market, whether this client gets it.
     wanted: Vec<bool>,
+    wants_any: bool,
     mangler: Mangler,
     scratch: Vec<u8>,
     weather: Weather,
@@ -331,6 +332,7 @@ impl Connection {
     fn resubscribe(&mut self) {
         let subscriptions = self.session.subscriptions();
         self.wanted = self.market.wanted(subscriptions, self.session.endpoint.product);
+        self.wants_any = self.wanted.contains(&true);
         self.record.subscribe(self.session.subscription_state());
         if !subscriptions.is_empty() {
             self.market.note_subscriber();
@@ -434,8 +436,9 @@ impl Connection {
 
     // ---- the market ----
 
+    /// Whether anything in the market may be for this client; a tape waits for one that wants nothing it holds.
     fn is_listening(&self) -> bool {
-        self.session.seat().is_some() && !self.session.subscriptions().is_empty()
+        self.wants_any || (self.weather.has_rename() && !self.session.subscriptions().is_empty())
     }
 
     /// Takes elements from a reel until enough lies ahead of the client.

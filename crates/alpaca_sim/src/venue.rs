@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::catalogue::Catalogue;
@@ -30,6 +30,8 @@ pub struct Venue {
     addr: SocketAddr,
     control_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
+    /// The listener's task and, within it, those of the clients.
+    accepting: JoinSet<()>,
     tasks: JoinSet<()>,
 }
 
@@ -42,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) market: Arc<Market>,
     pub(crate) test_market: Arc<Market>,
     pub(crate) cuts: watch::Sender<CutOrder>,
+    stopping: Notify,
     connections: Mutex<BTreeMap<u64, Arc<ConnectionRecord>>>,
     accepted: AtomicU64,
 }
@@ -75,6 +78,7 @@ impl Venue {
             market: Arc::new(market),
             test_market: Arc::new(test_market),
             cuts: watch::Sender::new(CutOrder::default()),
+            stopping: Notify::new(),
             connections: Mutex::default(),
             accepted: AtomicU64::new(0),
             config,
@@ -91,8 +95,9 @@ impl Venue {
             let market = Arc::clone(market);
             tasks.spawn(async move { market.run().await });
         }
-        tasks.spawn(accept(Arc::clone(&shared), listener));
-        Ok(Venue { addr, control_addr, shared, tasks })
+        let mut accepting = JoinSet::new();
+        accepting.spawn(accept(Arc::clone(&shared), listener));
+        Ok(Venue { addr, control_addr, shared, accepting, tasks })
     }
 
     /// Where clients connect.
@@ -152,8 +157,10 @@ impl Venue {
         tokio::time::timeout(limit, satisfied).await.is_ok()
     }
 
-    /// Ends all connections and waits until every task is gone.
+    /// Closes the ports, ends all connections and waits until every task is gone.
     pub async fn stop(mut self) {
+        self.shared.stopping.notify_one();
+        while self.accepting.join_next().await.is_some() {}
         self.tasks.shutdown().await;
     }
 }
@@ -225,26 +232,24 @@ fn market(feed: &Feed, received_at: bool) -> anyhow::Result<Market> {
     })
 }
 
-/// Accepts clients for ever; their tasks end with this one.
+/// Accepts clients until the venue stops, then ends those that are there.
 async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     let mut clients = JoinSet::new();
     let mut faults = shared.faults.watch();
-    let stalled = |k: &FaultKind| matches!(k, FaultKind::Stall { at: Stage::Accept });
+    let mut stalled = false;
     loop {
         faults.mark_unchanged();
-        if let Some(fault) = shared.faults.find(None, stalled) {
-            shared.journal.record(0, None, struck(&fault));
-            while shared.faults.find(None, stalled).is_some() {
-                if faults.changed().await.is_err() {
-                    return;
-                }
-            }
+        let stall = shared.faults.find(None, |k| matches!(k, FaultKind::Stall { at: Stage::Accept }));
+        if let Some(fault) = stall.as_ref().filter(|_| !stalled) {
+            shared.journal.record(0, None, struck(fault));
         }
+        stalled = stall.is_some();
         tokio::select! {
             // A stall that begins now must win over a client that comes now.
             biased;
+            () = shared.stopping.notified() => break,
             _ = faults.changed() => {}
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if !stalled => match accepted {
                 Ok((stream, peer)) => admit(&shared, &mut clients, stream, peer),
                 // Out of file descriptors, or a client that left at once: the next may fare better.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -252,6 +257,8 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener) {
             Some(_) = clients.join_next() => {}
         }
     }
+    drop(listener);
+    clients.shutdown().await;
 }
 
 fn admit(shared: &Arc<Shared>, clients: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {

@@ -50,25 +50,25 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     tape: Vec<PathBuf>,
     /// How many times as fast as the tape's own clock; `max` lets each client take it as fast as it can.
-    #[arg(long, value_name = "X|max", default_value = "1", value_parser = parse_pace)]
+    #[arg(long, value_name = "X|max", default_value = "1", requires = "tape", value_parser = parse_pace)]
     speed: Pace,
     /// Begin the tape again at its end.
-    #[arg(long = "loop")]
+    #[arg(long = "loop", requires = "tape")]
     looped: bool,
     /// Play a made-up market; the default where no tape is given.
     #[arg(long, conflicts_with = "tape")]
     synthetic: bool,
     /// Seed of the made-up market.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, conflicts_with = "tape")]
     seed: u64,
     /// Number of stocks in the made-up market.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, conflicts_with = "tape")]
     symbols: usize,
     /// Elements a second of the made-up market.
-    #[arg(long, default_value_t = 1_000.0)]
+    #[arg(long, default_value_t = 1_000.0, conflicts_with = "tape")]
     rate: f64,
-    /// Make exactly this many elements, sent as fast as taken, in place of a market without end.
-    #[arg(long, value_name = "N")]
+    /// Make exactly this many elements, `rate` a second by their timestamps, sent as fast as taken.
+    #[arg(long, value_name = "N", conflicts_with = "tape")]
     messages: Option<usize>,
     /// A fault in force from the start; see below.
     #[arg(long, value_name = "FAULT")]

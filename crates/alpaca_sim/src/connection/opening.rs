@@ -102,6 +102,7 @@ fn establish(
         cuts: shared.cuts.subscribe(),
         tap: market.tap(),
         wanted: vec![false; market.catalogue.all().len()],
+        wants_any: false,
         session: Session::new(endpoint, codec),
         shared: Arc::clone(shared),
         record,

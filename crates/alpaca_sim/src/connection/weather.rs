@@ -77,6 +77,11 @@ impl Weather {
         self.board.take(Some(&self.path), |k| k == fault).is_some()
     }
 
+    /// Whether any symbol was renamed.
+    pub(super) fn has_rename(&self) -> bool {
+        self.data.iter().any(|fault| matches!(fault, FaultKind::Rename { .. }))
+    }
+
     /// The name under which `symbol` trades now, if it was renamed.
     pub(super) fn renamed(&self, symbol: &str) -> Option<&str> {
         for fault in &self.data {

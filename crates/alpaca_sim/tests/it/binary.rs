@@ -115,6 +115,8 @@ async fn wrong_arguments_are_refused_and_the_help_names_every_fault() {
         &["--fault", "earthquake"],
         &["--fault", "cut:after=x"],
         &["--key", "k"],
+        &["--speed", "2"],
+        &["--tape", "x.ndjson", "--seed", "2"],
         &["--tape", "/nowhere/x.ndjson"],
     ] {
         assert!(!run(wrong).await.status.success(), "{wrong:?}");

@@ -271,3 +271,18 @@ async fn the_log_tells_a_connection_from_its_first_packet_to_its_last() {
     assert!(venue.state().connections.is_empty());
     venue.stop().await;
 }
+
+#[tokio::test]
+async fn a_stopped_venue_has_closed_its_ports_and_connections() {
+    for fault in [None, Some("stall:at=accept")] {
+        let venue = Venue::start(live(1_000.0)).await.unwrap();
+        let (addr, quotes) = (venue.addr(), json!({"action": "subscribe", "quotes": ["*"]}));
+        let mut client = Client::subscribe(&venue, "/v2/iex", Codec::Json, quotes).await;
+        if let Some(fault) = fault {
+            venue.inject(fault.parse::<alpaca_sim::Fault>().unwrap());
+        }
+        tokio::time::timeout(LIMIT, venue.stop()).await.unwrap();
+        client.until_end().await;
+        assert!(tokio::net::TcpStream::connect(addr).await.is_err(), "the port is still open");
+    }
+}

@@ -127,6 +127,19 @@ async fn the_tape_waits_while_nobody_is_there_and_repeats_nothing_after_a_reconn
 }
 
 #[tokio::test]
+async fn the_tape_waits_for_a_subscription_to_something_that_it_holds() {
+    let file = tape(100, Duration::from_millis(1));
+    let venue = Venue::start(playing(&file, Pace::AsTaken, false)).await.unwrap();
+    let others = json!({"action": "subscribe", "bars": ["*"], "trades": ["NOSUCH"]});
+    let mut client = Client::subscribe(&venue, "/v2/sip", Codec::Json, others).await;
+    assert!(client.is_silent_for(Duration::from_millis(100)).await);
+    client.say(json!({"action": "subscribe", "trades": ["SPY"]})).await;
+    assert_eq!(client.control().await["T"], "subscription");
+    assert!(ids(&client.elements(100).await).into_iter().eq(1..=100));
+    venue.stop().await;
+}
+
+#[tokio::test]
 async fn each_subscriber_gets_all_of_it() {
     let file = tape(3_000, Duration::from_millis(1));
     let venue = Venue::start(playing(&file, Pace::AsTaken, false)).await.unwrap();
