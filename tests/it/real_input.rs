@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::producer::{Producer, Setup};
@@ -146,7 +146,7 @@ fn wait_counts(producer: &Producer, expected: impl Fn(&str) -> u64) {
     }
 }
 
-fn wait_quotes(store: &PathBuf, expected: &BTreeMap<String, Value>) {
+fn wait_quotes(store: &Path, expected: &BTreeMap<String, Value>) {
     let query = "SELECT symbol, ts, bid, ask, bid_size, ask_size FROM live_quotes ORDER BY symbol";
     let number = |v: &Value| v.as_f64().unwrap();
     let wanted: Vec<_> = expected

@@ -98,10 +98,11 @@ impl Record {
     /// A field as text without quotes; empty when absent.
     #[must_use]
     pub fn text(&self, field: &str) -> String {
-        match &self.json[field] {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            other => other.to_string(),
+        let value = &self.json[field];
+        match value.as_str() {
+            Some(text) => text.to_owned(),
+            None if value.is_null() => String::new(),
+            None => value.to_string(),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Blank means unset, everywhere. A bad value is a [`Problem`] that names the variable, what was
 //! found and what is accepted; nothing is opened before all of them are known. Secrets live in
-//! [`SecretString`]s and are never printed.
+//! `SecretString`s and are never printed.
 
 mod feed;
 mod listing;

@@ -79,9 +79,11 @@ impl FirestoreStore {
 
     pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
         let found = self.db.fluent().select().by_id_in(OPS).parent(&self.parent).obj().one(HEARTBEAT).await;
-        found.map_err(|error| match error {
-            FirestoreError::DeserializeError(error) => StoreError::Unparsable(error.to_string()),
-            error => error.into(),
+        found.map_err(|error| {
+            if let FirestoreError::DeserializeError(error) = &error {
+                return StoreError::Unparsable(error.to_string());
+            }
+            error.into()
         })
     }
 
