@@ -245,3 +245,6 @@ fn hold_report(hold: &ingest_switch::Hold) -> HoldReport {
         until: hold.until.map(Timestamp::from),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,8 @@ pub async fn run(
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping_tx.send(true);
     pumps.finish(PUMPS_STOP_LIMIT).await;
-    if !beating.is_finished() || fault.is_none() {
+    // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
+    if fault.is_none() {
         match timeout(Duration::from_secs(1), beating).await {
             Ok(Ok(beat)) => beat.last().await,
             Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),
