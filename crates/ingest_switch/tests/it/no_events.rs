@@ -27,6 +27,7 @@ async fn without_inotify_there_is_one_warning_and_the_poll_goes_on() {
             command.output()
         };
         if !unshared(lower.clone()).is_ok_and(|output| output.status.success()) {
+            assert!(env::var_os("CI").is_none(), "this system lets no test lower {limit}");
             eprintln!("NOT SHOWN: this system lets no test lower {limit}; nothing was tested");
             continue;
         }
