@@ -31,8 +31,9 @@ docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --workspace --locked
 
 # The figures of docs/benchmarks.md
-bench *arguments:
-    cargo bench --workspace --locked "$@"
+bench:
+    cargo bench --locked -p alpaca_feed --bench decode
+    cargo bench --locked -p e2e --bench e2e
 
 # Bans, licences and sources of the dependencies
 deny:

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use alpaca_sim::{Config as VenueConfig, Feed, Pace, Synthetic, Venue};
 use anyhow::Context as _;
-use ingest_status::{Observed, Thresholds, judge};
+use ingest_status::{JobStatus, Observed, Thresholds, judge};
 use tokio::sync::oneshot;
 
 use crate::config::Config;
@@ -141,18 +141,23 @@ async fn show(report: &Arc<Report>) {
     let mut printed_at: Option<Instant> = None;
     loop {
         let now = jiff::Timestamp::now();
+        let jobs = report.jobs();
         let beat = report.heartbeat(now.into());
         let verdict = judge(Observed::Document(&beat), now.into(), Thresholds::Interval);
-        let messages: u64 = report.jobs().iter().map(JobState::messages_total).sum();
+        let messages: u64 = jobs.iter().map(JobState::messages_total).sum();
         let rate = (messages - last.1) as f64 / last.0.elapsed().as_secs_f64().max(1e-3);
         last = (Instant::now(), messages);
 
-        let word = verdict.standing.as_str();
-        let because = if verdict.tradeable { "" } else { verdict.sentence.as_str() };
+        let starting = jobs.iter().any(|job| job.status() == JobStatus::Starting);
+        let (word, because) = match (starting, verdict.tradeable) {
+            (true, _) => ("starting", ""),
+            (false, true) => (verdict.standing.as_str(), ""),
+            (false, false) => (verdict.standing.as_str(), verdict.sentence.as_str()),
+        };
         let state = format!("{word} {because}");
         if state != told {
             clear_line();
-            let effect = match report.jobs().iter().find_map(|job| job.pause_effect_s) {
+            let effect = match jobs.iter().find_map(|job| job.pause_effect_s) {
                 Some(s) if report.paused() => format!(" (complete after {:.1} ms)", s * 1e3),
                 _ => String::new(),
             };
@@ -160,7 +165,7 @@ async fn show(report: &Arc<Report>) {
             told = state;
         }
         let symbol = beat.last_symbol.as_deref().unwrap_or("-");
-        let line = format!("{word:<7} {messages:>12} messages {rate:>9.0}/s  last {symbol}");
+        let line = format!("{word:<8} {messages:>12} messages {rate:>9.0}/s  last {symbol}");
         if terminal {
             print!("\r\x1b[2K{line}");
             // A closed terminal is no reason to stop the service.
