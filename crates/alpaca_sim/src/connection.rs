@@ -4,7 +4,9 @@
 //! socket, the market, a deadline; then applies what came and goes round. Reading never waits for writing, so
 //! a client that does not read is still heard, and judged by what piles up for it.
 
+mod market_data;
 mod opening;
+mod strike;
 mod timers;
 mod weather;
 
@@ -19,12 +21,10 @@ use tokio::time::Instant;
 
 use crate::control_message::Reply;
 use crate::endpoint::Codec;
-use crate::fault::FaultKind;
 use crate::frame::{Inbox, Incoming, Opcode};
 use crate::journal::{ClosedBy, EventKind};
-use crate::mangle::{Mangler, Piece};
+use crate::mangle::Mangler;
 use crate::market::{Batch, Market, Tap};
-use crate::msgpack;
 use crate::outbox::Outbox;
 use crate::session::{Outcome, Session, Surroundings};
 use crate::state::ConnectionRecord;
@@ -33,11 +33,10 @@ use crate::venue::{CutOrder, Shared};
 use timers::Timers;
 pub(crate) use weather::Weather;
 
-/// Bytes that a client who takes data at its own pace has waiting at most, and the level at which more is taken.
-const AHEAD_BYTES: usize = 256 << 10;
-const REFILL_BYTES: usize = 64 << 10;
 /// How long last words (404, 407, an answered Close) may take to leave before the drop.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+/// A wait without a deadline.
+const FAR: Duration = Duration::from_secs(3_600);
 /// Writes of a trickling venue are this far apart.
 const TRICKLE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -106,13 +105,14 @@ impl Connection {
             } else {
                 Interest::READABLE
             };
+            let deadline = self.deadline();
             let woken = tokio::select! {
                 biased;
                 _ = self.cuts.changed() => Woken::Cut,
                 () = self.weather.changed() => Woken::Weather,
                 ready = self.stream.ready(interest) => Woken::Socket(ready),
                 batch = next_batch(&mut self.tap) => Woken::Batch(batch),
-                () = tokio::time::sleep_until(self.timers.next(self.closing)) => Woken::Deadline,
+                () = tokio::time::sleep_until(deadline) => Woken::Deadline,
             };
             if let Some(how) = self.apply(woken) {
                 return how;
@@ -154,6 +154,15 @@ impl Connection {
         ended
     }
 
+    /// The next moment at which something is due by itself.
+    fn deadline(&self) -> Instant {
+        match self.closing {
+            _ if self.dead => Instant::now() + FAR,
+            Some(limit) => self.timers.next_write().map_or(limit, |write| write.min(limit)),
+            None => self.timers.next(),
+        }
+    }
+
     fn apply(&mut self, woken: Woken) -> Option<ClosedBy> {
         match woken {
             Woken::Cut => {
@@ -171,7 +180,9 @@ impl Connection {
                 None
             }
             Woken::Batch(Err(broadcast::error::RecvError::Lagged(_))) => {
-                self.slow_client();
+                if self.is_listening() && self.closing.is_none() && !self.dead {
+                    self.slow_client();
+                }
                 None
             }
             Woken::Batch(Err(broadcast::error::RecvError::Closed)) => {
@@ -181,8 +192,6 @@ impl Connection {
             Woken::Deadline => None,
         }
     }
-
-    // ---- the socket ----
 
     fn exchange(&mut self, ready: Ready) -> Option<ClosedBy> {
         if ready.is_readable() || ready.is_read_closed() {
@@ -299,8 +308,6 @@ impl Connection {
         }
     }
 
-    // ---- the session ----
-
     fn converse(&mut self, payload: &[u8]) {
         let shared = Arc::clone(&self.shared);
         let outcome = self.session.handle(payload, &surroundings(&shared));
@@ -387,189 +394,6 @@ impl Connection {
         self.say(&Reply::Error(407));
         self.last_words("slow client");
     }
-
-    // ---- faults ----
-
-    /// Lets the faults strike that are due after this many elements.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only events are taken")]
-    fn strike(&mut self) -> Option<ClosedBy> {
-        self.session.seat()?;
-        let after = self.weather.next_event?;
-        // The reply to auth, or an exact number of elements, must be out before the blow falls.
-        let exact = after > 0 || self.messages == 0;
-        if self.closing.is_some() || after > self.messages || (exact && self.outbox.backlog() > 0) {
-            return None;
-        }
-        let fault = self.weather.take_event(self.messages)?;
-        self.note(EventKind::Fault { fault: fault.name() });
-        match fault {
-            FaultKind::Error { code, .. } => {
-                self.note(EventKind::ErrorSent { code });
-                self.say(&Reply::Error(code));
-            }
-            FaultKind::SlowClient { .. } => self.slow_client(),
-            FaultKind::Cut { rst, .. } => return Some(self.cut("fault", rst)),
-            FaultKind::CutMidFrame { .. } => {
-                self.outbox.payload(crate::mangle::DOOMED);
-                self.outbox.halve();
-                // Nothing else waits, so the socket takes these few bytes at once.
-                let _ = self.write();
-                return Some(self.cut("fault", true));
-            }
-            FaultKind::HalfOpen { hold_slot, .. } => {
-                self.dead = true;
-                self.holds_slot = hold_slot;
-                if !hold_slot {
-                    self.session.leave_seat();
-                }
-            }
-            FaultKind::HugeNews { bytes } => {
-                let news = crate::mangle::huge_news(bytes);
-                self.send_piece(&Piece::extra("n", crate::channel::Channel::News, news), 0);
-                self.outbox.flush();
-                self.count();
-            }
-            _ => {}
-        }
-        None
-    }
-
-    // ---- the market ----
-
-    /// Whether anything in the market may be for this client; a tape waits for one that wants nothing it holds.
-    fn is_listening(&self) -> bool {
-        self.wants_any || (self.weather.has_rename() && !self.session.subscriptions().is_empty())
-    }
-
-    /// Takes elements from a reel until enough lies ahead of the client.
-    fn take_from_reel(&mut self) {
-        let Tap::Reel { reel, looped } = &self.tap else {
-            return;
-        };
-        if !self.is_listening() || self.weather.mute || self.outbox.backlog() >= REFILL_BYTES {
-            return;
-        }
-        let (reel, looped) = (Arc::clone(reel), *looped);
-        let Some(mut position) = self.session.seat().map(|s| s.position()) else {
-            return;
-        };
-        let (len, market) = (reel.len() as u64, Arc::clone(&self.market));
-        let encoded = reel.encoded(self.codec, &market.catalogue, market.received_at);
-        // One lap at most, so that a loop without anything wanted ends.
-        for _ in 0..len {
-            if self.outbox.backlog() >= AHEAD_BYTES || self.at_cut() {
-                break;
-            }
-            if position >= len && !looped {
-                break;
-            }
-            let index = (position % len) as usize;
-            self.offer(&reel, encoded.element(index), index);
-            position += 1;
-        }
-        // More is on its way unless the reel or the data has come to an end.
-        if (position >= len && !looped) || self.at_cut() {
-            self.outbox.flush();
-        }
-        if let Some(seat) = self.session.seat() {
-            seat.set_position(position);
-        }
-        self.count();
-    }
-
-    fn note_finished(&mut self) {
-        let (Some(seat), Tap::Reel { reel, looped }) = (self.session.seat(), &self.tap) else {
-            return;
-        };
-        let over = !looped && seat.position() >= reel.len() as u64;
-        if over && !self.tape_finished && self.outbox.backlog() == 0 {
-            self.tape_finished = true;
-            self.market.note_finished();
-            self.note(EventKind::TapeFinished);
-        }
-    }
-
-    /// Takes what the clock hands out; a client for whom too much waits is cut.
-    fn take_batch(&mut self, batch: &Batch) {
-        if self.closing.is_some() || self.dead || !self.is_listening() || self.weather.mute {
-            return;
-        }
-        self.outbox.note_lag();
-        let market = Arc::clone(&self.market);
-        let reel = &batch.reel;
-        let encoded = reel.encoded(self.codec, &market.catalogue, market.received_at);
-        for index in batch.range.clone() {
-            if self.at_cut() {
-                break;
-            }
-            self.offer(reel, encoded.element(index), index);
-        }
-        self.outbox.settle();
-        self.count();
-        if self.outbox.backlog() > self.shared.config.send_buffer_bytes {
-            self.slow_client();
-        }
-    }
-
-    /// Whether a fault ends the data here.
-    fn at_cut(&self) -> bool {
-        self.weather.cut_at.is_some_and(|n| self.messages >= n)
-    }
-
-    fn offer(&mut self, reel: &crate::reel::Reel, element: &[u8], index: usize) {
-        let (series, due_ns) = (reel.series(index), reel.due_ns(index));
-        if self.weather.data.is_empty() {
-            if self.wanted[series as usize] {
-                self.outbox.push(element, due_ns);
-                self.market.count_sent(series);
-                self.messages += 1;
-            }
-            return;
-        }
-        self.offer_mangled(series, reel.json(index), due_ns);
-    }
-
-    fn offer_mangled(&mut self, series: u32, json: &[u8], due_ns: i64) {
-        let market = Arc::clone(&self.market);
-        let about = market.catalogue.get(series);
-        let wanted = match self.weather.renamed(&about.symbols[0]) {
-            Some(to) => {
-                let product = self.session.endpoint.product;
-                let fits = market.serves(series, product);
-                fits && self.session.subscriptions().wants(about.channel, to)
-            }
-            None => self.wanted[series as usize],
-        };
-        if !wanted {
-            return;
-        }
-        market.count_sent(series);
-        for piece in self.mangler.mangle(json, about, &self.weather) {
-            self.send_piece(&piece, due_ns);
-        }
-    }
-
-    fn send_piece(&mut self, piece: &Piece, due_ns: i64) {
-        if piece.broken_frame {
-            self.outbox.payload(&piece.json);
-            return;
-        }
-        self.messages += 1;
-        match self.codec {
-            Codec::Json => self.outbox.push(&piece.json, due_ns),
-            Codec::Msgpack => {
-                let mut packed = std::mem::take(&mut self.scratch);
-                packed.clear();
-                let fields = msgpack::Fields { channel: piece.channel, crypto: piece.crypto };
-                if msgpack::transcode(&piece.json, &piece.letter, fields, None, &mut packed).is_ok() {
-                    self.outbox.push(&packed, due_ns);
-                }
-                self.scratch = packed;
-            }
-        }
-    }
-
-    // ---- records ----
 
     fn note(&self, kind: EventKind) {
         self.shared.journal.record(self.record.id, Some(&self.record.path), kind);

@@ -9,6 +9,9 @@ use crate::endpoint::Codec;
 use crate::frame::{Opcode, frame_len, write_frame};
 use crate::msgpack;
 
+/// Written bytes are given back from this many on.
+const COMPACT_BYTES: usize = 1 << 20;
+
 /// Frames that wait for the socket, and the group that is being filled.
 pub(crate) struct Outbox {
     codec: Codec,
@@ -136,6 +139,23 @@ impl Outbox {
                 self.lagging = false;
                 self.flush();
             }
+        } else if self.written >= COMPACT_BYTES {
+            // A client that never quite catches up must not make this grow for ever.
+            let boundary = self.current_frame();
+            self.frames.drain(..boundary);
+            self.written -= boundary;
+        }
+    }
+
+    /// Where the frame begins that the socket has taken in part; `frames` itself always begins with a whole frame.
+    fn current_frame(&self) -> usize {
+        let mut start = 0;
+        loop {
+            let end = start + frame_len(&self.frames[start..]);
+            if end > self.written || end >= self.frames.len() {
+                return start;
+            }
+            start = end;
         }
     }
 
@@ -148,11 +168,13 @@ impl Outbox {
     pub(crate) fn keep_current_frame(&mut self) {
         self.group.clear();
         self.in_group = 0;
-        let mut boundary = 0;
-        while boundary < self.written {
-            boundary += frame_len(&self.frames[boundary..]);
+        if self.written == 0 {
+            self.frames.clear();
+            return;
         }
-        self.frames.truncate(boundary);
+        let start = self.current_frame();
+        let end = if start == self.written { start } else { start + frame_len(&self.frames[start..]) };
+        self.frames.truncate(end);
     }
 
     /// Forgets everything but half of the last frame, for a cut in its middle.
@@ -207,6 +229,26 @@ mod tests {
         assert_eq!(outbox.backlog(), 5 + 7);
         outbox.advance(5);
         assert_eq!(texts(&outbox), ["[2,2,2,2]"]);
+    }
+
+    #[test]
+    fn a_client_that_never_catches_up_holds_no_more_than_what_waits() {
+        let mut outbox = Outbox::new(Codec::Json, None, 1, None);
+        let element = [b'7'; 1_000];
+        for due_ns in 0..20_000 {
+            outbox.push(&element, due_ns);
+            outbox.flush();
+            if due_ns > 10 {
+                outbox.advance(1_000);
+            }
+        }
+        assert!(outbox.frames.len() < 3 * COMPACT_BYTES, "{}", outbox.frames.len());
+        outbox.keep_current_frame();
+        assert!(outbox.unsent().len() < 1_010);
+        let rest = outbox.unsent().to_vec();
+        outbox.reply(&Reply::Connected);
+        let after = outbox.unsent().strip_prefix(&rest[..]).and_then(|frame| frame.get(2..));
+        assert_eq!(after, Some(&br#"[{"T":"success","msg":"connected"}]"#[..]));
     }
 
     #[test]

@@ -31,13 +31,16 @@ impl Timers {
     }
 
     /// The earliest deadline.
-    pub(super) fn next(&self, closing: Option<Instant>) -> Instant {
-        let now = Instant::now();
-        let write = (self.next_write > now).then_some(self.next_write);
-        [self.auth, self.eviction, self.pong, write, closing]
+    pub(super) fn next(&self) -> Instant {
+        [self.auth, self.eviction, self.pong, self.next_write()]
             .into_iter()
             .flatten()
             .fold(self.next_ping, Instant::min)
+    }
+
+    /// When writing is allowed again, if it is not now.
+    pub(super) fn next_write(&self) -> Option<Instant> {
+        (self.next_write > Instant::now()).then_some(self.next_write)
     }
 
     pub(super) fn stop_auth(&mut self) {
@@ -84,6 +87,6 @@ impl Timers {
     }
 
     pub(super) fn may_write(&self) -> bool {
-        Instant::now() >= self.next_write
+        self.next_write().is_none()
     }
 }

@@ -35,6 +35,20 @@ impl Program {
         Program { child, listening: address("listening", "ws://"), control: address("control", "http://") }
     }
 
+    /// A connection that has authenticated by header.
+    async fn sign_in(&self) -> TcpStream {
+        let mut client = TcpStream::connect(&self.listening).await.unwrap();
+        let request = "GET /v2/iex HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAPCA-API-KEY-ID: k\r\n\
+                       APCA-API-SECRET-KEY: s\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        while !bytes.windows(13).any(|w| w == b"authenticated") {
+            assert!(client.read_buf(&mut bytes).await.unwrap() > 0);
+        }
+        client
+    }
+
     async fn http(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.control).await.unwrap();
         let request = format!(
@@ -60,18 +74,7 @@ impl Program {
 async fn the_control_port_shows_and_interferes() {
     let program =
         Program::start(&["--synthetic", "--messages", "1000", "--fault", "mute:path=/v2/sip"]).await;
-    let mut client = TcpStream::connect(&program.listening).await.unwrap();
-    client
-        .write_all(
-            b"GET /v2/iex HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAPCA-API-KEY-ID: k\r\nAPCA-API-SECRET-KEY: s\r\n\r\n",
-        )
-        .await
-        .unwrap();
-    let mut bytes = Vec::new();
-    while !bytes.windows(13).any(|w| w == b"authenticated") {
-        assert!(client.read_buf(&mut bytes).await.unwrap() > 0);
-    }
+    let mut client = program.sign_in().await;
     let (status, state) = program.http("GET", "/state", "").await;
     assert_eq!(status, 200);
     assert_eq!(state["connections"][0]["path"], "/v2/iex");
@@ -91,6 +94,30 @@ async fn the_control_port_shows_and_interferes() {
     assert_eq!(program.http("POST", "/cut", "").await.0, 204);
     let mut rest = Vec::new();
     tokio::time::timeout(LIMIT, client.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(program.terminate("-TERM").await.success());
+}
+
+/// Processor time of a process so far, in clock ticks of 10 ms.
+#[cfg(target_os = "linux")]
+fn ticks(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_half_open_connection_costs_no_processor_time() {
+    let arguments = ["--rate", "10", "--ping-interval-s", "0.1", "--fault", "half_open"];
+    let program = Program::start(&arguments).await;
+    let _client = program.sign_in().await;
+    let struck =
+        async { while !program.http("GET", "/log", "").await.1.to_string().contains("half_open") {} };
+    tokio::time::timeout(LIMIT, struck).await.unwrap();
+    // All deadlines of the connection pass within this time, and none may be waited for again and again.
+    let (id, before) = (program.child.id().unwrap(), ticks(program.child.id().unwrap()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(ticks(id) - before < 50, "half a second of work in a second");
     assert!(program.terminate("-TERM").await.success());
 }
 
