@@ -13,7 +13,7 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// When the client is not installed, or cannot read the document.
 #[must_use]
 pub fn read_firestore(host: &str, project: &str, path: &str) -> Value {
-    let python = PathBuf::from(ROOT).join("target/clients/venv/bin/python");
+    let python = PathBuf::from(ROOT).join("target/clients/python/bin/python");
     assert!(python.exists(), "{} is missing: run scripts/clients", python.display());
     let output = Command::new(python)
         .arg(Path::new(ROOT).join("tests/clients/read_firestore.py"))
