@@ -86,12 +86,12 @@ fn one_run(venue: &Venue, codec: &str, account: &str) -> (f64, f64) {
     (expected as f64 / used_s / 1e6, status_mib(&producer, "VmHWM"))
 }
 
-/// Elements of the stock stream's three channels.
+/// Elements of the stock stream that trades, quotes and bars bring; corrections and cancels come with trades.
 fn expected(venue: &Venue) -> u64 {
     let feed = venue.state()["feed"].clone();
     let by_symbol = feed["by_symbol"].as_object().expect("counts");
     let stocks = by_symbol.iter().filter(|(symbol, _)| e2e::venue::is_stock(symbol));
-    stocks.flat_map(|(_, n)| ["t", "q", "b"].map(|letter| n[letter].as_u64().unwrap_or(0))).sum()
+    stocks.flat_map(|(_, n)| ["t", "q", "b", "c", "x"].map(|letter| n[letter].as_u64().unwrap_or(0))).sum()
 }
 
 fn total(producer: &Producer) -> u64 {

@@ -241,6 +241,42 @@ fn firestore_gone_and_back_loses_no_newest_quote_and_the_heartbeat_resumes() {
 }
 
 #[test]
+fn a_symbol_that_can_be_no_document_costs_the_others_nothing() {
+    let Some(firestore) = Firestore::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let venue = Venue::start(&["--synthetic", "--rate", "2000", "--symbols", "5"]);
+    let producer = setup(&venue, &firestore, dir.path()).start();
+    producer.wait_live();
+    let stock = wait_for("a stock", Duration::from_secs(10), || {
+        let feed = venue.state()["feed"].clone();
+        let quoted = feed["last_quotes"].as_object()?;
+        quoted.keys().find(|symbol| e2e::venue::is_stock(symbol)).cloned()
+    });
+    venue.fault(&serde_json::json!({"fault": "rename", "from": stock, "to": "__X__"}));
+    wait_for("the refused name to be counted", Duration::from_secs(15), || {
+        (producer.metric(r#"market_ingest_sink_dropped_total{sink="quotes"}"#)? > 0.0).then_some(())
+    });
+    wait_for("the other four", Duration::from_secs(15), || {
+        (firestore.count("live_quotes") >= 4).then_some(())
+    });
+    assert_eq!(producer.metric(r#"market_ingest_sink_errors_total{sink="quotes"}"#), Some(0.0));
+}
+
+#[test]
+fn firestore_that_is_not_there_at_boot_is_waited_for() {
+    let Some(firestore) = Firestore::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let port = firestore.port();
+    let venue = Venue::start(&["--synthetic"]);
+    let setup = setup(&venue, &firestore, dir.path());
+    drop(firestore);
+    let producer = setup.start();
+    producer.wait_live();
+    let firestore = Firestore::start_on(port);
+    wait_for("a heartbeat", Duration::from_secs(15), || firestore.document("ops/market_ingest"));
+}
+
+#[test]
 fn without_credentials_the_producer_says_so_and_does_not_run_unseen() {
     let dir = tempfile::tempdir().unwrap();
     let venue = Venue::start(&["--synthetic"]);

@@ -32,6 +32,68 @@ fn sigterm_while_running_closes_the_socket_first() {
 }
 
 #[test]
+fn sigterm_under_a_flood_is_heard() {
+    let venue =
+        Venue::start(&["--synthetic", "--messages", "1500000", "--symbols", "50", "--per-frame", "10"]);
+    for round in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut producer = Setup::new(&venue, dir.path())
+            .var("MONITORED_SYMBOLS", "*")
+            .var("INGEST_SINKS", "null")
+            // An account of its own finds the stream at its beginning.
+            .var("APCA_API_KEY_ID", format!("round-{round}"))
+            .var("APCA_API_SECRET_KEY", "secret")
+            .start();
+        wait_for("the flood", Duration::from_secs(20), || {
+            (producer.status()["counters"]["messages"].as_u64()? > 0).then_some(())
+        });
+        stops_cleanly(&mut producer, dir.path());
+        assert_eq!(producer.log("job_at_rest").len(), 1, "the pump heard it");
+        assert_eq!(venue.events("close_received").len(), round + 1, "close frame first");
+    }
+}
+
+#[test]
+fn sigterm_while_booting() {
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    assert!(std::process::Command::new("mkfifo").arg(&flag).status().unwrap().success());
+    let venue = Venue::start(&["--synthetic"]);
+    // The first look at the flag takes a second.
+    let mut producer = Setup::new(&venue, dir.path()).var("INGEST_ENABLED_FILE", flag.display()).spawn();
+    let status = format!("/proc/{}/status", producer.process.id());
+    wait_for("the signal's handler", Duration::from_secs(5), || {
+        let text = std::fs::read_to_string(&status).ok()?;
+        let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & (1 << 14) != 0).then_some(())
+    });
+    assert_eq!(producer.stop().code(), Some(0));
+    assert!(producer.log("http_listening").is_empty(), "it was not up yet");
+    assert!(venue.events("tcp_open").is_empty());
+}
+
+#[test]
+fn the_last_heartbeat_waits_for_a_store_that_is_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let venue = Venue::start(&["--synthetic"]);
+    let mut producer = Setup::new(&venue, dir.path()).start();
+    producer.wait_live();
+    let store = dir.path().join("store.db");
+    wait_for("a heartbeat", Duration::from_secs(5), || sqlite::heartbeat(&store));
+    let lock = sqlite::Lock::hold(&store);
+    producer.process.signal("TERM");
+    wait_for("the end of the socket", Duration::from_secs(5), || {
+        venue.state()["connections"].as_array().unwrap().is_empty().then_some(())
+    });
+    // Longer than one attempt at it may take.
+    std::thread::sleep(Duration::from_secs(3));
+    drop(lock);
+    assert_eq!(producer.process.wait_exit(Duration::from_secs(5)).code(), Some(0));
+    assert!(sqlite::heartbeat(&store).unwrap()["stopped_at"].is_string());
+}
+
+#[test]
 fn sigterm_while_paused() {
     let dir = tempfile::tempdir().unwrap();
     let venue = Venue::start(&["--synthetic"]);

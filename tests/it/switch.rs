@@ -363,6 +363,60 @@ fn a_flag_read_that_hangs_does_not_hang_the_pump() {
     assert!(producer.stop().success());
 }
 
+#[test]
+fn a_log_that_nobody_reads_does_not_disarm_the_switch() {
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "on\n").unwrap();
+    let venue = Venue::start(BUSY);
+    let port = free_port();
+    let setup = Setup::new(&venue, dir.path())
+        .var("MONITORED_SYMBOLS", "*")
+        .var("INGEST_ENABLED_FILE", flag.display())
+        .var("PORT", port)
+        // A record for every statement of the store, of which there are hundreds a second.
+        .var("RUST_LOG", "trace")
+        .var("FLUSH_INTERVAL_MS", 5)
+        .var("GLOBAL_WRITES_PER_SEC", 2000);
+    let mut deaf = setup.spawn_unread();
+    let status = || e2e::http::get_json(&format!("http://127.0.0.1:{port}/api/v1/status"));
+    wait_for("ten thousand messages: the pipe is full long since", Duration::from_secs(30), || {
+        (status()?["counters"]["messages"].as_u64()? > 10_000).then_some(())
+    });
+    std::fs::write(&flag, "off\n").unwrap();
+    wait_for("paused", PAUSE_LIMIT, || (status()?["status"] == "paused").then_some(()));
+    deaf.signal("TERM");
+    assert!(deaf.wait_exit(Duration::from_secs(8)).success());
+}
+
+#[test]
+fn idle_http_clients_do_not_use_up_what_the_switch_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "on\n").unwrap();
+    let venue = Venue::start(BUSY);
+    let producer = Setup::new(&venue, dir.path()).var("INGEST_ENABLED_FILE", flag.display()).start();
+    producer.wait_live();
+    let address = producer.url("").replace("http://", "");
+    let idle: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = std::net::TcpStream::connect(&address).unwrap();
+            std::io::Write::write_all(&mut client, b"GET /livez HT").unwrap();
+            client
+        })
+        .collect();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", producer.process.id())).unwrap().count();
+    assert!(descriptors() < 120, "{} descriptors", descriptors());
+    std::fs::write(&flag, "off\n").unwrap();
+    wait_for("the socket closed", PAUSE_LIMIT, || {
+        venue.state()["connections"].as_array().unwrap().is_empty().then_some(())
+    });
+    wait_for("an answer beside the idle ones", Duration::from_secs(60), || {
+        Some(e2e::http::get_json(&producer.url("/api/v1/status"))?["status"] == "paused").filter(|p| *p)
+    });
+    drop(idle);
+}
+
 fn messages(producer: &Producer) -> u64 {
     producer.status()["counters"]["messages"].as_u64().unwrap()
 }

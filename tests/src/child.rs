@@ -44,6 +44,18 @@ impl Process {
         Self { child, name, stdout, stderr }
     }
 
+    /// Starts it with pipes for its output that stay unread.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn_unread(command: &mut Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        Self { child, name, stdout: Arc::default(), stderr: Arc::default() }
+    }
+
     /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {

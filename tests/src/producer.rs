@@ -61,10 +61,20 @@ impl Setup {
     /// Starts the producer without waiting for anything.
     #[must_use]
     pub fn spawn(&self) -> Producer {
+        Producer { process: Process::spawn(&mut self.command()), http: String::new() }
+    }
+
+    /// Starts the producer with pipes for its output that nobody reads.
+    #[must_use]
+    pub fn spawn_unread(&self) -> Process {
+        Process::spawn_unread(&mut self.command())
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(binary::path("market-ingest"));
         command.env_clear().envs(&self.vars);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        Producer { process: Process::spawn(&mut command), http: String::new() }
+        command
     }
 }
 

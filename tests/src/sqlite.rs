@@ -35,3 +35,37 @@ pub fn heartbeat(path: &Path) -> Option<Value> {
     let document = rows.into_iter().next()?.into_iter().next()??;
     serde_json::from_str(&document).ok()
 }
+
+/// Somebody else's write transaction, which keeps everybody else from writing.
+#[derive(Debug)]
+pub struct Lock {
+    runtime: tokio::runtime::Runtime,
+    connection: Option<SqliteConnection>,
+}
+
+impl Lock {
+    /// Begins it.
+    ///
+    /// # Panics
+    /// When the database does not allow it within a few seconds.
+    #[must_use]
+    pub fn hold(path: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connection = runtime.block_on(async {
+            let url = format!("sqlite:{}", path.display());
+            let mut connection = SqliteConnection::connect(&url).await.expect("the store opens");
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.expect("the lock");
+            connection
+        });
+        Self { runtime, connection: Some(connection) }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Closing rolls the transaction back.
+            let _ = self.runtime.block_on(connection.close());
+        }
+    }
+}

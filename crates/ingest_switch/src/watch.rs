@@ -126,24 +126,29 @@ impl Watcher {
     }
 
     fn publish(&self, outcome: &Outcome) {
-        log_warning(outcome.warning.as_ref());
         let decision = self.holds.decision();
-        self.publish.send_if_modified(|last| {
+        let published = self.publish.send_if_modified(|last| {
             if last.decision == decision {
                 return false;
             }
-            match &outcome.edge {
-                Some(edge) => log_edge(edge, &decision),
-                None => debug!(
-                    target: "ingest_switch",
-                    holds = list(&decision.holds),
-                    flag_fresh = decision.flag_fresh,
-                    "holds changed"
-                ),
-            }
-            *last = Decided { decision, at: Instant::now().into_std(), seq: last.seq + 1 };
+            let (decision, seq) = (decision.clone(), last.seq + 1);
+            *last = Decided { decision, at: Instant::now().into_std(), seq };
             true
         });
+        // Only now: a log that is slow to take a line must not hold the decision back.
+        log_warning(outcome.warning.as_ref());
+        if !published {
+            return;
+        }
+        match &outcome.edge {
+            Some(edge) => log_edge(edge, &decision),
+            None => debug!(
+                target: "ingest_switch",
+                holds = list(&decision.holds),
+                flag_fresh = decision.flag_fresh,
+                "holds changed"
+            ),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ingest_status::Timestamp;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::logging;
 use crate::report::Report;
@@ -20,9 +20,6 @@ use crate::store::Store;
 const EDGE_SPACING: Duration = Duration::from_millis(250);
 /// A failed write is repeated after this time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The last write of a clean stop may take this long.
-const LAST_WRITE_LIMIT: Duration = Duration::from_secs(2);
-
 /// How the writing goes, for the metrics.
 #[derive(Debug, Default)]
 pub(crate) struct BeatCounts {
@@ -73,10 +70,15 @@ impl Beat {
         }
     }
 
-    /// The heartbeat that says the process has left.
-    pub(crate) async fn last(mut self) {
+    /// The heartbeat that says the process has left, tried until the deadline.
+    pub(crate) async fn last(mut self, deadline: Instant) {
         let stopped_at = jiff::Timestamp::now().into();
-        if timeout(LAST_WRITE_LIMIT, self.write(Some(stopped_at))).await.is_err() {
+        let written = timeout_at(deadline, async {
+            while !self.write(Some(stopped_at)).await {
+                tokio::time::sleep(EDGE_SPACING).await;
+            }
+        });
+        if written.await.is_err() {
             tracing::warn!("the last heartbeat was not taken in time");
         }
     }
@@ -86,11 +88,12 @@ impl Beat {
             return false;
         }
         let mut beat = self.report.heartbeat(jiff::Timestamp::now().into());
-        beat.seq = self.seq + 1;
+        // Counted when it is sent: one that timed out may have landed.
+        self.seq += 1;
+        beat.seq = self.seq;
         beat.stopped_at = stopped_at;
         match self.store.write_heartbeat(&beat).await {
             Ok(()) => {
-                self.seq = beat.seq;
                 self.counts.written_at_us.store(beat.ts.as_microseconds(), Ordering::Relaxed);
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(seq = self.seq, "heartbeats are written again");

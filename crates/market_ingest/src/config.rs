@@ -17,6 +17,7 @@ pub use feed::{Credentials, JobConfig};
 pub use listing::{VARIABLES, Variable, listing};
 pub use problem::{Problem, Problems};
 
+use crate::store::is_document_id;
 use raw::Raw;
 
 /// Everything the service needs to know, checked.
@@ -251,12 +252,7 @@ impl Raw {
 
     fn tenant(&self, problems: &mut Problems) -> Option<Option<String>> {
         let Some(tenant) = &self.tenant_id else { return Some(None) };
-        let usable = tenant.len() <= 1500
-            && !tenant.contains('/')
-            && tenant != "."
-            && tenant != ".."
-            && !(tenant.starts_with("__") && tenant.ends_with("__"));
-        if !usable {
+        if !is_document_id(tenant) {
             problems.add(
                 "TENANT_ID",
                 tenant,
@@ -284,6 +280,14 @@ impl Raw {
             if !sinks.contains(&sink) {
                 sinks.push(sink);
             }
+        }
+        if good && sinks.is_empty() {
+            problems.add(
+                "INGEST_SINKS",
+                self.ingest_sinks.as_deref().unwrap_or_default(),
+                "quotes, null (a comma list)",
+            );
+            good = false;
         }
         good.then_some(sinks)
     }

@@ -68,7 +68,7 @@ pub async fn run(options: Options, stop: impl Future<Output = &'static str>) -> 
     let venue = Venue::start(venue_config(&options)?).await.context("the simulated venue")?;
     let config = service_config(&options, &dir, &flag, &venue)?;
     let instance_id = service::new_instance_id(None);
-    logging::init_to_file(&dir.join("log.jsonl"), &instance_id)?;
+    let _log = logging::init_to_file(&dir.join("log.jsonl"), &instance_id)?;
 
     let (running_tx, running) = oneshot::channel();
     let started = |running: Running| {

@@ -2,6 +2,8 @@
 //!
 //! Paused is alive and ready. Cloud Run reserves some paths that end in z, hence the aliases.
 
+mod bounded;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +18,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::bounded::Bounded;
 use crate::beat::BeatCounts;
 use crate::metrics;
 use crate::report::Report;
@@ -44,7 +47,7 @@ pub(crate) async fn serve(
         // An error means that main is gone, which is a stop too.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    let server = axum::serve(listener, router(shown)).with_graceful_shutdown(stop);
+    let server = axum::serve(Bounded::new(listener), router(shown)).with_graceful_shutdown(stop);
     server.await.context("the HTTP server ended")
 }
 

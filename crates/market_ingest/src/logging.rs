@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
-use std::sync::Mutex;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -22,32 +23,47 @@ use crate::config::LogFormat;
 /// ask them for it.
 const SHOWS_PAYLOADS: [&str; 5] = ["tungstenite", "tokio_tungstenite", "h2", "hyper", "reqwest"];
 
+/// Lines that may wait for a reader of the log; what comes beyond them is lost rather than waited for.
+const LINES_MAX: usize = 16_384;
+
+/// Keeps the log's writing thread alive; dropping it writes what waits, for a second at most.
+#[must_use]
+pub struct Output(#[allow(dead_code)] WorkerGuard);
+
 /// Installs the process's log output: JSON on stdout, or text on stderr; a second call changes nothing.
 ///
-/// `RUST_LOG` filters, `info` by default; a filter that cannot be parsed is told and replaced.
-pub fn init(format: LogFormat, instance_id: &str) {
-    let (filter, problem) = filter();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    // Fails only when the process has an output already.
-    let _ = match format {
-        LogFormat::Json => builder.event_format(CloudLogging::new(instance_id)).try_init(),
-        LogFormat::Text => builder.with_target(false).with_writer(std::io::stderr).try_init(),
-    };
-    tell(problem);
+/// `RUST_LOG` filters, `info` by default; a filter that cannot be parsed is told and replaced. Lines
+/// are written by a thread of their own: a reader that is stuck costs lines, never the switch.
+pub fn init(format: LogFormat, instance_id: &str) -> Output {
+    match format {
+        LogFormat::Json => install(std::io::stdout(), format, instance_id),
+        LogFormat::Text => install(std::io::stderr(), format, instance_id),
+    }
 }
 
 /// Installs a file, appended to, as the process's log output, in JSON.
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn init_to_file(path: &Path, instance_id: &str) -> std::io::Result<()> {
+pub fn init_to_file(path: &Path, instance_id: &str) -> std::io::Result<Output> {
     let file = File::options().create(true).append(true).open(path)?;
+    Ok(install(file, LogFormat::Json, instance_id))
+}
+
+fn install(to: impl Write + Send + 'static, format: LogFormat, instance_id: &str) -> Output {
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(to);
     let (filter, problem) = filter();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Mutex::new(file));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     // Fails only when the process has an output already.
-    let _ = builder.event_format(CloudLogging::new(instance_id)).try_init();
-    tell(problem);
-    Ok(())
+    let _ = match format {
+        LogFormat::Json => builder.event_format(CloudLogging::new(instance_id)).try_init(),
+        LogFormat::Text => builder.with_target(false).try_init(),
+    };
+    if let Some(error) = problem {
+        tracing::warn!(error, "RUST_LOG cannot be parsed; info is used");
+    }
+    Output(guard)
 }
 
 fn filter() -> (EnvFilter, Option<String>) {
@@ -65,12 +81,6 @@ fn filter() -> (EnvFilter, Option<String>) {
         }
     }
     (filter, problem)
-}
-
-fn tell(problem: Option<String>) {
-    if let Some(error) = problem {
-        tracing::warn!(error, "RUST_LOG cannot be parsed; info is used");
-    }
 }
 
 struct CloudLogging {

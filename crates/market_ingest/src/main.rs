@@ -1,6 +1,7 @@
 //! `market-ingest`: reads the environment, runs, stops in order, and says how it went by its exit code.
 
 use std::io::IsTerminal;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         Command::Run => run(),
         Command::Config => print_config(),
         #[cfg(feature = "demo")]
-        Command::Demo(options) => finish(|| market_ingest::demo::run(options, stop_signal())),
+        Command::Demo(options) => finish(|stop| market_ingest::demo::run(options, stop)),
     }
 }
 
@@ -63,9 +64,9 @@ fn run() -> ExitCode {
         }
     };
     let instance_id = service::new_instance_id(config.revision.as_deref());
-    logging::init(config.log_format, &instance_id);
+    let _log = logging::init(config.log_format, &instance_id);
     let stop_after = config.stop_after;
-    finish(|| async move {
+    finish(|signal| async move {
         let stop = async move {
             let after = async {
                 match stop_after {
@@ -74,7 +75,7 @@ fn run() -> ExitCode {
                 }
             };
             tokio::select! {
-                name = stop_signal() => name,
+                name = signal => name,
                 () = after => "STOP_AFTER_SECONDS",
             }
         };
@@ -93,16 +94,17 @@ fn print_config() -> ExitCode {
     }
 }
 
-/// Runs a future on a runtime of its own that cannot be kept from ending.
-fn finish<F: Future<Output = anyhow::Result<()>>>(work: impl FnOnce() -> F) -> ExitCode {
-    let runtime = match Runtime::new() {
-        Ok(runtime) => runtime,
+/// Runs a future on a runtime of its own that cannot be kept from ending. The future is given the
+/// stop signals, which are caught from here on.
+fn finish<F: Future<Output = anyhow::Result<()>>>(work: impl FnOnce(StopSignal) -> F) -> ExitCode {
+    let (runtime, stop) = match Runtime::new().and_then(|r| stop_signal(&r).map(|stop| (r, stop))) {
+        Ok(both) => both,
         Err(error) => {
             eprintln!("market-ingest: no runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(async { work().await });
+    let outcome = runtime.block_on(async { work(stop).await });
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_LIMIT);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -113,17 +115,20 @@ fn finish<F: Future<Output = anyhow::Result<()>>>(work: impl FnOnce() -> F) -> E
     }
 }
 
-/// The name of the signal that asks the process to leave.
-async fn stop_signal() -> &'static str {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the system's own defaults end the process.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    }
+type StopSignal = Pin<Box<dyn Future<Output = &'static str>>>;
+
+/// Completes with the name of the signal that asks the process to leave. The handlers are installed
+/// at once, not at the first poll: as process 1 of a container a signal without one is lost.
+fn stop_signal(runtime: &Runtime) -> std::io::Result<StopSignal> {
+    let _context = runtime.enter();
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(Box::pin(async move {
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        }
+    }))
 }
 
 fn environment_help() -> String {

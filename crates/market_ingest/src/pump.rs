@@ -37,6 +37,8 @@ use crate::sink::{Drained, Sink};
 const FRAMES_PER_TURN: usize = 64;
 /// An idle pump turns this often, to show that it can.
 const TICK: Duration = Duration::from_secs(1);
+/// Malformed elements are told of this often at most, all together.
+const MALFORMED_INTERVAL: Duration = Duration::from_secs(10);
 /// Counters are shown this often; changes in kind at once.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -68,8 +70,18 @@ pub(crate) struct Pump {
     /// The reason given for the hold that keeps the job from running.
     held_because: Option<String>,
     last_record_at: Option<Instant>,
+    malformed_told: Told,
+    /// Set by the stop that was heard, never by looking: a stop that is only seen would be missed.
+    leaving: bool,
     shown: Aspect,
     shown_at: Instant,
+}
+
+/// What was last said of malformed elements: when, and how many there were by then.
+#[derive(Default)]
+struct Told {
+    at: Option<Instant>,
+    count: u64,
 }
 
 /// A pause or stop on its way to its effect.
@@ -100,6 +112,8 @@ impl Pump {
             draining: None,
             held_because: None,
             last_record_at: None,
+            malformed_told: Told::default(),
+            leaving: false,
             shown: state.aspect(),
             shown_at: Instant::now(),
             state,
@@ -127,14 +141,13 @@ impl Pump {
 
     /// Cancel safe in every arm; which one is taken is decided in this order.
     async fn wait(&mut self) -> anyhow::Result<Input> {
-        let leaving = *self.wiring.stopping.borrow();
         let deadline = self.lifecycle.poll_timeout().map(Instant::from_std);
         let tick = Instant::now() + TICK;
         tokio::select! {
             biased;
             // A sender that is gone means that main is gone: stop as well.
-            _ = self.wiring.stopping.wait_for(|stop| *stop), if !leaving => Ok(Input::Stop),
-            changed = self.wiring.decisions.changed(), if !leaving => match changed {
+            _ = self.wiring.stopping.wait_for(|stop| *stop), if !self.leaving => Ok(Input::Stop),
+            changed = self.wiring.decisions.changed(), if !self.leaving => match changed {
                 Ok(()) => Ok(Input::Decision),
                 Err(_) => Err(anyhow!("the switch's task has ended")),
             },
@@ -157,6 +170,7 @@ impl Pump {
     }
 
     fn stop(&mut self) {
+        self.leaving = true;
         self.lifecycle.handle_shutdown(now());
         if self.state.wanted {
             self.begin_pause(Instant::now());
@@ -247,9 +261,7 @@ impl Pump {
     fn deliver(&mut self) {
         if self.batch.malformed.count > 0 {
             self.state.malformed += self.batch.malformed.count;
-            let sample = self.batch.malformed.sample.as_deref().unwrap_or_default();
-            let (job, count) = (&*self.state.name, self.batch.malformed.count);
-            tracing::warn!(job, count, sample, "elements that cannot be decoded were left out");
+            self.tell_malformed();
         }
         if let Some(last) = self.batch.events.last() {
             for event in &self.batch.events {
@@ -268,6 +280,19 @@ impl Pump {
             self.last_record_at = Some(Instant::now());
         }
         self.batch.clear();
+    }
+
+    /// A venue that sends nothing but damage must not fill the log.
+    fn tell_malformed(&mut self) {
+        let now = Instant::now();
+        if self.malformed_told.at.is_some_and(|at| now < at + MALFORMED_INTERVAL) {
+            return;
+        }
+        let count = self.state.malformed - self.malformed_told.count;
+        self.malformed_told = Told { at: Some(now), count: self.state.malformed };
+        let sample = self.batch.malformed.sample.as_deref().unwrap_or_default();
+        let job = &*self.state.name;
+        tracing::warn!(job, count, sample, "elements that cannot be decoded were left out");
     }
 
     fn execute_commands(&mut self) {

@@ -14,6 +14,7 @@ use alpaca_feed::lifecycle::Limits;
 use alpaca_feed::symbol::Symbols;
 use anyhow::{Context as _, bail};
 use ingest_switch::{Hold, Scope, Source, watch as switch};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -29,6 +30,8 @@ use crate::store::Store;
 
 /// Sockets are closed and sinks drained within this time of a stop.
 const PUMPS_STOP_LIMIT: Duration = Duration::from_secs(3);
+/// The last heartbeat is tried until this long after a stop began; the platform's grace ends at 10 s.
+const LAST_HEARTBEAT_LIMIT: Duration = Duration::from_millis(6500);
 /// The store may be asked this long for the hold of an earlier run.
 const RECALL_LIMIT: Duration = Duration::from_secs(2);
 
@@ -59,19 +62,16 @@ pub async fn run(
     started: impl FnOnce(Running),
 ) -> anyhow::Result<()> {
     let started_at = jiff::Timestamp::now().into();
-    let listener = http::bind(SocketAddr::new(config.bind, config.port)).await?;
-    let address = listener.local_addr().context("the HTTP port has no address")?;
-    let store = Store::connect(&config).await?;
-    let remembered = recall(&config, &store).await;
-    // The first reading of the switch is done before anything could dial.
-    let (decisions, watcher) = switch::start(switch::Config {
-        env: config.switch.env.clone(),
-        file: config.switch.file.clone(),
-        poll: config.switch.poll,
-        events: true,
-        remembered,
-    })
-    .await;
+    tokio::pin!(stop);
+    let boot = tokio::select! {
+        biased;
+        reason = &mut stop => {
+            tracing::info!(reason, "stopped before it was up");
+            return Ok(());
+        }
+        boot = Boot::new(&config) => boot?,
+    };
+    let Boot { listener, address, store, decisions, watcher } = boot;
 
     let (stopping_tx, stopping) = watch::channel(false);
     let edges = Arc::new(Notify::new());
@@ -116,7 +116,7 @@ pub async fn run(
     started(Running { http: address, report });
 
     let fault = tokio::select! {
-        reason = stop => {
+        reason = &mut stop => {
             tracing::info!(reason, "stopping");
             None
         }
@@ -127,13 +127,14 @@ pub async fn run(
     if let Some(fault) = &fault {
         tracing::error!(fault, "a task ended unasked; the process stops");
     }
+    let deadline = Instant::now() + LAST_HEARTBEAT_LIMIT;
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping_tx.send(true);
     pumps.finish(PUMPS_STOP_LIMIT).await;
     // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
     if fault.is_none() {
         match timeout(Duration::from_secs(1), beating).await {
-            Ok(Ok(beat)) => beat.last().await,
+            Ok(Ok(beat)) => beat.last(deadline).await,
             Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),
         }
     }
@@ -141,6 +142,34 @@ pub async fn run(
     match fault {
         None => Ok(()),
         Some(fault) => bail!(fault),
+    }
+}
+
+/// What may take its time before the service is up; dropping it gives everything up.
+struct Boot {
+    listener: TcpListener,
+    address: SocketAddr,
+    store: Store,
+    decisions: watch::Receiver<switch::Decided>,
+    watcher: switch::Watcher,
+}
+
+impl Boot {
+    async fn new(config: &Config) -> anyhow::Result<Self> {
+        let listener = http::bind(SocketAddr::new(config.bind, config.port)).await?;
+        let address = listener.local_addr().context("the HTTP port has no address")?;
+        let store = Store::connect(config).await?;
+        let remembered = recall(config, &store).await;
+        // The first reading of the switch is done before anything could dial.
+        let (decisions, watcher) = switch::start(switch::Config {
+            env: config.switch.env.clone(),
+            file: config.switch.file.clone(),
+            poll: config.switch.poll,
+            events: true,
+            remembered,
+        })
+        .await;
+        Ok(Self { listener, address, store, decisions, watcher })
     }
 }
 
@@ -160,7 +189,7 @@ async fn recall(config: &Config, store: &Store) -> Option<Hold> {
             return None;
         }
     };
-    let hold = beat.holds.into_iter().find(|hold| hold.source == source.as_str())?;
+    let hold = beat.holds.into_iter().find(|hold| same_file(&hold.source, source.as_str()))?;
     Some(Hold {
         source,
         scope: Scope::All,
@@ -169,6 +198,15 @@ async fn recall(config: &Config, store: &Store) -> Option<Hold> {
         since: hold.since.into(),
         until: hold.until.map(Into::into),
     })
+}
+
+/// Two spellings of one path are one file: `./flag` and `flag`.
+fn same_file(one: &str, other: &str) -> bool {
+    let absolute = |source: &str| std::path::absolute(source.strip_prefix("file:")?).ok();
+    match (absolute(one), absolute(other)) {
+        (Some(one), Some(other)) => one.components().eq(other.components()),
+        _ => one == other,
+    }
 }
 
 fn sinks(config: &Config, store: &Store, symbols: &Arc<Symbols>, tasks: &mut Tasks) -> Vec<Sink> {

@@ -57,6 +57,16 @@ impl QuoteDocument {
     }
 }
 
+/// Whether a text can name a document of Firestore: not blank, no path, none of the reserved forms.
+#[must_use]
+pub fn is_document_id(id: &str) -> bool {
+    (1..=1500).contains(&id.len())
+        && !id.contains('/')
+        && id != "."
+        && id != ".."
+        && !(id.starts_with("__") && id.ends_with("__"))
+}
+
 /// What a store could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -102,9 +112,7 @@ impl Store {
         let tenant = config.tenant.as_deref();
         match &config.store {
             StoreConfig::Firestore { project, emulator_host } => {
-                firestore::FirestoreStore::connect(project, emulator_host.as_deref(), tenant)
-                    .await
-                    .map(Self::Firestore)
+                firestore::FirestoreStore::new(project, emulator_host.as_deref(), tenant).map(Self::Firestore)
             }
             StoreConfig::Sqlite(path) => sqlite::SqliteStore::open(path, tenant).await.map(Self::Sqlite),
         }

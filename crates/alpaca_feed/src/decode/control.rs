@@ -16,6 +16,9 @@ const CHANNEL_KEYS: [Key; Channel::ALL.len()] = {
     keys
 };
 
+/// Longest text of an error that is kept.
+const MSG_CHARS_MAX: usize = 200;
+
 /// A success, after its `T`.
 pub(super) fn success<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Result<Control, Fault> {
     let mut msg = None;
@@ -34,13 +37,14 @@ pub(super) fn success<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Res
     })
 }
 
-/// An error, after its `T`; the text may be missing, the code not.
+/// An error, after its `T`; the text may be missing, the code not. Only the code decides, and the text goes into logs
+/// and heartbeats, so it is cut.
 pub(super) fn error<'a, R: Reader<'a>>(reader: &mut R, items: R::Items) -> Result<Control, Fault> {
     let (mut code, mut msg) = (None, String::new());
     each_field(reader, items, |reader, key| {
         match key {
             key::CODE => code = Some(u16::try_from(reader.whole()?).map_err(|_| Fault::NumberRange)?),
-            key::MSG => msg = reader.text()?,
+            key::MSG => msg = reader.text()?.chars().take(MSG_CHARS_MAX).collect(),
             _ => reader.skip()?,
         }
         Ok(())

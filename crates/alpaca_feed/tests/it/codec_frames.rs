@@ -33,6 +33,13 @@ fn successes_and_errors_are_told_apart() {
 }
 
 #[test]
+fn the_text_of_an_error_is_cut_before_it_can_fill_logs_and_heartbeats() {
+    let huge = "é".repeat(3_000_000);
+    let read = control(&format!(r#"[{{"T":"error","code":500,"msg":"{huge}"}}]"#));
+    assert_eq!(read, [Control::Error { code: 500, msg: "é".repeat(200) }]);
+}
+
+#[test]
 fn an_acknowledgement_is_the_same_whether_empty_channels_are_listed_null_or_left_out() {
     let pairs = [(Channel::Trades, "SPY"), (Channel::Bars, "*"), (Channel::CancelErrors, "SPY")];
     let expected = [Control::Subscription(pairs.into_iter().collect())];

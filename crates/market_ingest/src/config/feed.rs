@@ -170,6 +170,10 @@ fn channels(raw: &Raw, problems: &mut Problems) -> Option<Vec<Channel>> {
             }
         }
     }
+    if good && channels.is_empty() {
+        problems.add("ALPACA_CHANNELS", text, &words(askable().map(Channel::as_str)));
+        good = false;
+    }
     good.then_some(channels)
 }
 
@@ -240,7 +244,7 @@ fn base_url(raw: &Raw, problems: &mut Problems) -> Option<BaseUrl> {
     let host = uri
         .as_ref()
         .filter(|uri| matches!(uri.scheme_str(), Some("ws" | "wss")))
-        .filter(|uri| uri.query().is_none())
+        .filter(|uri| uri.query().is_none() && uri.authority().is_some_and(|a| !a.as_str().contains('@')))
         .and_then(|uri| uri.host());
     let Some(host) = host else {
         problems.add("ALPACA_STREAM_URL", text, "ws://HOST[:PORT] or wss://HOST[:PORT]");

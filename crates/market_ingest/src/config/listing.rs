@@ -82,13 +82,21 @@ pub fn listing(vars: impl IntoIterator<Item = (String, String)>) -> String {
         let value = vars.get(v.name).map(|t| t.trim()).filter(|t| !t.is_empty());
         let shown = match value {
             Some(_) if v.secret => "(set, not shown)".to_owned(),
-            Some(text) => text.to_owned(),
+            Some(text) => without_password(text),
             None => format!("(unset: {})", v.default),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{:<27} {:<40} {}", v.name, shown, v.meaning);
     }
     out
+}
+
+/// A URL may carry a user and a password before its host; they are not shown.
+pub(super) fn without_password(text: &str) -> String {
+    match (text.find(':'), text.rfind('@')) {
+        (Some(colon), Some(at)) if colon < at => format!("{}:***{}", &text[..colon], &text[at..]),
+        _ => text.to_owned(),
+    }
 }
 
 /// The words of a comma list, without blanks.

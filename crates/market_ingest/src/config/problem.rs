@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::listing;
+
 /// One variable whose value cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -44,7 +46,7 @@ impl Problems {
     }
 
     pub(super) fn add(&mut self, variable: &'static str, found: &str, accepted: &str) {
-        let found = Some(found.chars().take(80).collect());
+        let found = Some(listing::without_password(found).chars().take(80).collect());
         self.0.push(Problem { variable, found, accepted: accepted.to_owned() });
     }
 

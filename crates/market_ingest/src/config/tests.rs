@@ -79,6 +79,8 @@ fn a_bad_value_names_the_variable_what_was_found_and_what_is_accepted() {
     check_refused("TENANT_ID", "a/b", "no '/'");
     check_refused("TENANT_ID", "..", "no '/'");
     check_refused("INGEST_SINKS", "quotes,fax", "quotes, null");
+    check_refused("INGEST_SINKS", ",", "quotes, null");
+    check_refused("ALPACA_CHANNELS", ",", "trades");
     check_refused("INGEST_STORE", "mongodb", "sqlite:PATH");
     check_refused("INGEST_STORE", "sqlite:", "sqlite:PATH");
     check_refused("ALPACA_CODEC", "protobuf", "msgpack or json");
@@ -136,8 +138,19 @@ fn secrets_are_never_shown() {
     for text in [format!("{config:?}"), listing(vars())] {
         assert!(!text.contains("AKSECRET") && !text.contains("topsecret"), "{text}");
     }
-    let problems = read(&[("INGEST_STORE", "postgres://user:hunter2@db/x")]).unwrap_err();
-    assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    for (name, value) in [
+        ("INGEST_STORE", "postgres://user:hunter2@db/x"),
+        ("INGEST_STORE", "postgres:hunter2@db/x"),
+        ("ALPACA_STREAM_URL", "wss://k:hunter2@example.com"),
+    ] {
+        let problems = read(&[(name, value)]).unwrap_err();
+        assert!(problems.as_slice().iter().any(|p| p.variable == name), "{problems}");
+        let listed = listing([(name.to_owned(), value.to_owned())]);
+        assert!(
+            !problems.to_string().contains("hunter2") && !listed.contains("hunter2"),
+            "{problems} {listed}"
+        );
+    }
 }
 
 #[test]

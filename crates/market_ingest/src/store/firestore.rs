@@ -3,6 +3,7 @@
 //! The client's plain `update` drops field transforms, so server times go through its batch writer,
 //! whose own endless retry is switched off: the callers decide what to repeat.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::firestore::errors::FirestoreError;
@@ -11,11 +12,12 @@ use ::firestore::{
     FirestoreFieldTransformType, FirestoreSimpleBatchWriteOptions, FirestoreSimpleBatchWriter,
     FirestoreTransformServerValue,
 };
-use google_cloud_auth::credentials::Builder;
+use google_cloud_auth::credentials::{Builder, Credentials};
 use ingest_status::Heartbeat;
 use serde::{Serialize, Serializer};
+use tokio::sync::OnceCell;
 
-use super::{CALL_LIMIT, QuoteDocument, StoreError};
+use super::{CALL_LIMIT, QuoteDocument, StoreError, is_document_id};
 
 const PRODUCTION: &str = "https://firestore.googleapis.com";
 const OPS: &str = "ops";
@@ -25,13 +27,18 @@ const QUOTES: &str = "live_quotes";
 /// A Firestore database, and the tenant's place in it.
 #[derive(Clone, Debug)]
 pub struct FirestoreStore {
-    db: FirestoreDb,
+    options: FirestoreDbOptions,
+    /// None for an emulator.
+    credentials: Option<Credentials>,
+    /// Connected at the first call that succeeds in it, so that a store which is away can come back.
+    db: Arc<OnceCell<FirestoreDb>>,
     /// Path of the document (or of the root) below which the collections live.
     parent: String,
 }
 
 impl FirestoreStore {
-    pub(super) async fn connect(
+    /// Connects to nothing yet.
+    pub(super) fn new(
         project: &str,
         emulator_host: Option<&str>,
         tenant: Option<&str>,
@@ -45,17 +52,30 @@ impl FirestoreStore {
             .with_firebase_api_url(url)
             .with_request_timeout(CALL_LIMIT)
             .with_max_retries(0);
-        let db = match emulator_host {
-            // With FIRESTORE_EMULATOR_HOST in the environment the client sends the emulator's own
-            // token, without which it accepts no batch.
-            Some(_) => FirestoreDb::with_options(options).await?,
-            None => FirestoreDb::with_options_auth(options, Builder::default().build()?).await?,
+        let credentials = match emulator_host {
+            Some(_) => None,
+            None => Some(Builder::default().build()?),
         };
+        let root = format!("projects/{project}/databases/{}/documents", options.database_id);
         let parent = match tenant {
-            Some(tenant) => db.parent_path("tenants", tenant)?.to_string(),
-            None => db.get_documents_path().clone(),
+            Some(tenant) => format!("{root}/tenants/{tenant}"),
+            None => root,
         };
-        Ok(Self { db, parent })
+        Ok(Self { options, credentials, db: Arc::default(), parent })
+    }
+
+    async fn db(&self) -> Result<&FirestoreDb, FirestoreError> {
+        self.db
+            .get_or_try_init(|| async {
+                let options = self.options.clone();
+                match &self.credentials {
+                    Some(credentials) => FirestoreDb::with_options_auth(options, credentials.clone()).await,
+                    // With FIRESTORE_EMULATOR_HOST in the environment the client sends the
+                    // emulator's own token, without which it accepts no batch.
+                    None => FirestoreDb::with_options(options).await,
+                }
+            })
+            .await
     }
 
     pub(super) async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
@@ -78,7 +98,8 @@ impl FirestoreStore {
     }
 
     pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
-        let found = self.db.fluent().select().by_id_in(OPS).parent(&self.parent).obj().one(HEARTBEAT).await;
+        let db = self.db().await?;
+        let found = db.fluent().select().by_id_in(OPS).parent(&self.parent).obj().one(HEARTBEAT).await;
         found.map_err(|error| {
             if let FirestoreError::DeserializeError(error) = &error {
                 return StoreError::Unparsable(error.to_string());
@@ -93,7 +114,9 @@ impl FirestoreStore {
     ) -> Result<Vec<Result<(), String>>, StoreError> {
         let writer = self.writer().await?;
         let mut batch = writer.new_batch();
-        for quote in quotes {
+        // One name that cannot be an id would have the whole batch refused, for ever.
+        let usable: Vec<bool> = quotes.iter().map(|quote| is_document_id(&quote.id())).collect();
+        for (quote, _) in quotes.iter().zip(&usable).filter(|(_, usable)| **usable) {
             batch.update_object_at(
                 &self.parent,
                 QUOTES,
@@ -104,13 +127,17 @@ impl FirestoreStore {
                 vec![server_time("updated_at")],
             )?;
         }
-        let answer = batch.write().await?;
-        Ok(outcomes(answer))
+        let mut written =
+            if usable.contains(&true) { outcomes(batch.write().await?) } else { Vec::new() }.into_iter();
+        let unanswered = || Err("the store did not answer for it".to_owned());
+        let unusable = || Err("its name cannot be a document's".to_owned());
+        let outcome = |usable| if usable { written.next().unwrap_or_else(unanswered) } else { unusable() };
+        Ok(usable.into_iter().map(outcome).collect())
     }
 
     async fn writer(&self) -> Result<FirestoreSimpleBatchWriter, FirestoreError> {
         let options = FirestoreSimpleBatchWriteOptions::new().with_retry_max_elapsed_time(Duration::ZERO);
-        self.db.create_simple_batch_writer_with_options(options).await
+        self.db().await?.create_simple_batch_writer_with_options(options).await
     }
 }
 
