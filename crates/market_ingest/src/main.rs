@@ -18,7 +18,7 @@ const RUNTIME_SHUTDOWN_LIMIT: Duration = Duration::from_millis(500);
 
 /// Streams market data from Alpaca, with a switch that halts and resumes it while it runs.
 #[derive(Parser)]
-#[command(version, after_help = environment_help())]
+#[command(name = "market-ingest", version, after_help = environment_help())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
