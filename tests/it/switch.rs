@@ -265,6 +265,28 @@ fn a_pause_takes_effect_while_the_sink_hangs() {
 }
 
 #[test]
+fn what_a_venue_sends_after_the_pause_is_not_delivered() {
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "on\n").unwrap();
+    let producer = Setup::bare()
+        .var("ALPACA_STREAM_URL", format!("ws://{}", e2e::rude::start()))
+        .var("ALPACA_CODEC", "json")
+        .var("INGEST_SINKS", "null")
+        .var("INGEST_STORE", format!("sqlite:{}", dir.path().join("store.db").display()))
+        .var("INGEST_ENABLED_FILE", flag.display())
+        .start();
+    wait_for("a flood", Duration::from_secs(10), || (messages(&producer) > 1000).then_some(()));
+    std::fs::write(&flag, "off\n").unwrap();
+    // It ignores the close frame, so the socket is open until the close limit.
+    producer.wait_status("paused", PAUSE_LIMIT, |s| s["status"] == "paused");
+    let rest = producer.log("job_at_rest");
+    let took = |field: &str| rest[0].json[field].as_f64().unwrap();
+    assert!(took("effect_ms") > 1000.0, "the venue held on: {} ms", took("effect_ms"));
+    assert!(took("last_record_ms") <= 200.0, "last record {} ms after the pause", took("last_record_ms"));
+}
+
+#[test]
 fn nothing_is_dialled_before_the_first_reading_of_the_switch() {
     let dir = tempfile::tempdir().unwrap();
     let venue = Venue::start(BUSY);

@@ -11,6 +11,7 @@ pub mod data;
 pub mod firestore;
 pub mod http;
 pub mod producer;
+pub mod rude;
 pub mod sqlite;
 pub mod venue;
 
