@@ -79,6 +79,37 @@ fn a_hold_of_an_earlier_run_stands_when_its_file_is_gone_at_boot() {
 }
 
 #[test]
+fn a_flag_that_can_no_longer_be_read_is_told_by_the_heartbeat_at_once() {
+    let venue = Venue::start(&["--synthetic"]);
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "on\n").unwrap();
+    let producer = Setup::new(&venue, dir.path())
+        .var("INGEST_ENABLED_FILE", flag.display())
+        .var("HEARTBEAT_INTERVAL_S", 60)
+        .start();
+    producer.wait_live();
+    let store = dir.path().join("store.db");
+    let fresh = |wanted: bool| {
+        wait_for("the freshness of the flag in the stored heartbeat", Duration::from_secs(3), || {
+            (sqlite::heartbeat(&store)?["flag_fresh"] == wanted).then_some(())
+        });
+    };
+    // The heartbeats of the start must be over: what follows is owed to the flag alone.
+    let seq = || sqlite::heartbeat(&store)?["seq"].as_u64();
+    wait_for("a quiet second", Duration::from_secs(10), || {
+        let before = seq()?;
+        std::thread::sleep(Duration::from_secs(1));
+        (seq()? == before).then_some(())
+    });
+    std::fs::remove_file(&flag).unwrap();
+    fresh(false);
+    assert_eq!(producer.status()["status"], "running", "the last decision stands");
+    std::fs::write(&flag, "on\n").unwrap();
+    fresh(true);
+}
+
+#[test]
 fn a_port_that_is_taken_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

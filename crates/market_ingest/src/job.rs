@@ -44,8 +44,6 @@ pub struct JobState {
     pub name: Arc<str>,
     /// Whether the job shall run, as the pump last heard it.
     pub wanted: bool,
-    /// Number of the newest decision that the pump has taken up.
-    pub decision_seq: u64,
     /// Where the connection's lifecycle is.
     pub phase: Phase,
     /// No record received before the pause waits in a sink any more.
@@ -95,7 +93,6 @@ impl JobState {
         Self {
             name: name.into(),
             wanted: false,
-            decision_seq: 0,
             phase: Phase::Halted,
             drained: true,
             was_live: false,

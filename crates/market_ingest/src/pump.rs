@@ -180,7 +180,6 @@ impl Pump {
     fn take_decision(&mut self) {
         let (wanted, decided_at) = {
             let decided = self.wiring.decisions.borrow_and_update();
-            self.state.decision_seq = decided.seq;
             self.held_because = decided
                 .decision
                 .holds
@@ -189,6 +188,8 @@ impl Pump {
             (decided.decision.enabled, decided.at)
         };
         if wanted == self.state.wanted {
+            // Who holds, or how fresh the flag is, has changed: no edge of the job's will follow.
+            self.wiring.edges.notify_one();
             return;
         }
         self.state.wanted = wanted;
