@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::wait_for;
@@ -23,6 +24,7 @@ pub struct Process {
     name: String,
     stdout: Arc<Mutex<Vec<Line>>>,
     stderr: Arc<Mutex<Vec<Line>>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -39,9 +41,9 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-        let stdout = collect(child.stdout.take().expect("piped"));
-        let stderr = collect(child.stderr.take().expect("piped"));
-        Self { child, name, stdout, stderr }
+        let (stdout, out_reader) = collect(child.stdout.take().expect("piped"));
+        let (stderr, err_reader) = collect(child.stderr.take().expect("piped"));
+        Self { child, name, stdout, stderr, readers: vec![out_reader, err_reader] }
     }
 
     /// Starts it with pipes for its output that stay unread.
@@ -53,7 +55,7 @@ impl Process {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
-        Self { child, name, stdout: Arc::default(), stderr: Arc::default() }
+        Self { child, name, stdout: Arc::default(), stderr: Arc::default(), readers: Vec::new() }
     }
 
     /// The process id.
@@ -84,13 +86,17 @@ impl Process {
         assert!(status.expect("kill runs").success(), "kill -{name} {}", self.name);
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for all of its output.
     ///
     /// # Panics
     /// When it does not end within the limit.
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("the end of {}", self.name);
-        wait_for(&what, limit, || self.child.try_wait().expect("a child of ours"))
+        let status = wait_for(&what, limit, || self.child.try_wait().expect("a child of ours"));
+        for reader in self.readers.drain(..) {
+            reader.join().expect("no panic while reading");
+        }
+        status
     }
 
     /// Whether it still runs.
@@ -117,14 +123,14 @@ impl Drop for Process {
     }
 }
 
-fn collect(source: impl Read + Send + 'static) -> Arc<Mutex<Vec<Line>>> {
+fn collect(source: impl Read + Send + 'static) -> (Arc<Mutex<Vec<Line>>>, JoinHandle<()>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&lines);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for text in BufReader::new(source).lines().map_while(Result::ok) {
             let line = Line { at: Instant::now(), text };
             sink.lock().expect("no panic while reading").push(line);
         }
     });
-    lines
+    (lines, reader)
 }
