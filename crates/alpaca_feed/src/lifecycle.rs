@@ -16,7 +16,7 @@
 //! | shutdown | → Stopped | → Stopped | Abort → Stopped | Close → Closing | remember |
 //!
 //! *Rest* is the one place that decides what follows when no connection exists: stopping → Stopped; not wanted →
-//! Halted; a failure to sit out → Waiting; else Dial.
+//! Halted; a failure to sit out, or a dial less than `redial_min` ago → Waiting; else Dial.
 //!
 //! Invariants, asserted in debug builds and searched exhaustively in a test:
 //! - S1: at most one connection exists, also across off, on, off; a dial follows the end or the abort of the one before.
@@ -142,6 +142,7 @@ pub struct Lifecycle {
     stopping: bool,
     state: State,
     last_conn: ConnId,
+    dialed_at: Option<Instant>,
     backoff: Backoff,
     /// The wait that the last failure costs, until `rest` spends it or an operator's resume forgives it.
     owed: Option<(Duration, Failure)>,
@@ -172,6 +173,7 @@ impl Lifecycle {
             stopping: false,
             state: State::Halted,
             last_conn: ConnId(0),
+            dialed_at: None,
             backoff: Backoff::new(seed),
             owed: None,
             failure: None,
@@ -376,6 +378,13 @@ impl Lifecycle {
         self.phase() == Phase::Session(Stage::Live)
     }
 
+    /// Whether a connection is live and every request on it is answered: the venue sends what is desired, or has said
+    /// why not.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(&self.state, State::Session(session) if session.is_settled())
+    }
+
     /// Failures since health was last proven or an operator resumed.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -465,12 +474,17 @@ impl Lifecycle {
             self.state = State::Waiting { until: now + delay };
             let (attempt, pace) = (self.backoff.attempts(), reason.pace());
             self.outbox.tell(Notice::BackingOff { attempt, delay, pace, reason });
+        } else if let Some(until) =
+            self.dialed_at.map(|at| at + self.limits.redial_min).filter(|at| now < *at)
+        {
+            self.state = State::Waiting { until };
         } else {
             self.dial(now);
         }
     }
 
     fn dial(&mut self, now: Instant) {
+        self.dialed_at = Some(now);
         self.last_conn = ConnId(self.last_conn.0 + 1);
         self.state = State::Dialing { conn: self.last_conn, since: now };
         self.outbox.dial(self.last_conn);

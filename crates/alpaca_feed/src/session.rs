@@ -84,6 +84,11 @@ impl Session {
         matches!(self.progress, Progress::Live(_))
     }
 
+    /// Live, and no request waits for its answer.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_live() && self.requests.answer_by().is_none()
+    }
+
     pub(crate) fn subscribed(&self) -> &Subscriptions {
         self.requests.acknowledged()
     }

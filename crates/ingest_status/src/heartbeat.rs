@@ -14,6 +14,7 @@ pub const SCHEMA: u32 = 1;
 
 /// The document at `tenants/{TENANT_ID}/ops/market_ingest`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
     /// What the producer really does: `paused` only when held, without a socket, and drained.
     pub status: Status,
@@ -81,6 +82,7 @@ pub struct Heartbeat {
 
 /// The two words of `status`; there is no third.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Ingesting, or trying to.
@@ -91,6 +93,7 @@ pub enum Status {
 
 /// A standing request by one source not to ingest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HoldReport {
     /// `kind:detail`, such as `file:/flags/ingest`.
     pub source: String,
@@ -111,6 +114,7 @@ pub struct HoldReport {
 
 /// One observation about the producer, in Kubernetes' form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// `Ingesting`, `Connected`, `DataFresh`, `FlagFresh`, `SinkHealthy` or `CatchingUp`.
@@ -128,6 +132,7 @@ pub struct Condition {
 
 /// Whether a [`Condition`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ConditionStatus {
     /// It holds.
     True,
@@ -139,11 +144,15 @@ pub enum ConditionStatus {
 
 /// One feed connection and its symbols.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JobReport {
     /// What the job does.
     pub status: JobStatus,
     /// Since when.
     pub since: Timestamp,
+    /// When the present pause was complete; null while the job is not paused.
+    #[serde(default)]
+    pub paused_at: Option<Timestamp>,
     /// Why, when there is something to say: a hold's reason, a refusal, a lost connection.
     #[serde(default)]
     pub reason: Option<String>,
@@ -161,6 +170,10 @@ pub struct JobReport {
     pub lag_s: Option<f64>,
     /// Events received since the start of the process.
     pub messages: u64,
+    /// Newest generation of the control document of which all that it holds of this job is at rest, whether or not
+    /// what it resumed is back; null without one.
+    #[serde(default)]
+    pub at_rest_generation: Option<i64>,
     /// Symbols that a hold covers while the job as a whole runs.
     #[serde(default)]
     pub paused_symbols: Vec<String>,
@@ -168,6 +181,7 @@ pub struct JobReport {
 
 /// The words of a job's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum JobStatus {
     /// Wanted, not yet live for the first time.

@@ -72,3 +72,14 @@ impl<'de> Deserialize<'de> for Timestamp {
         jiff::Timestamp::deserialize(deserializer).map(Self::from)
     }
 }
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time", "description": "RFC 3339, UTC." })
+    }
+}

@@ -5,12 +5,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::scope::Scope;
+
 /// Where an operator's decision came from, written `kind:detail`, such as `env:INGEST_ENABLED` or
 /// `file:/etc/ingest/enabled`.
 ///
 /// The string is what heartbeats, logs and dashboards show, and what identifies a source: two equal
 /// strings are one source with at most one hold.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source(String);
 
 impl Source {
@@ -31,7 +33,25 @@ impl Source {
         Self(format!("file:{}", path.display()))
     }
 
-    /// The part before the first colon: `env`, `file`, and whatever joins them.
+    /// The signal `name` to this process, such as `SIGUSR1`.
+    #[must_use]
+    pub fn signal(name: &str) -> Self {
+        Self(format!("signal:{name}"))
+    }
+
+    /// The hold `id` of the control document.
+    #[must_use]
+    pub fn control(id: &str) -> Self {
+        Self(format!("control:{id}"))
+    }
+
+    /// The schedule written `expression`; see [`Schedule`](crate::schedule::Schedule).
+    #[must_use]
+    pub fn schedule(expression: &str) -> Self {
+        Self(format!("schedule:{expression}"))
+    }
+
+    /// The part before the first colon: `env`, `file`, `signal`, `control`, `schedule`.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.0.split_once(':').map_or(&self.0, |(kind, _)| kind)
@@ -50,22 +70,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a hold covers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Scope {
-    /// Everything this process ingests.
-    All,
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-        }
-    }
-}
-
 /// A standing request by one source not to ingest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hold {
@@ -77,7 +81,8 @@ pub struct Hold {
     pub reason: Option<String>,
     /// Who asked.
     pub actor: Option<String>,
-    /// When the hold was first seen; it stays while the source rewrites reason, actor or until.
+    /// When it began, as its source says, or else when it was first seen; the latter stays while the source
+    /// rewrites reason, actor or until.
     pub since: Timestamp,
     /// When it ends by itself; the hold covers instants before this one only.
     pub until: Option<Timestamp>,

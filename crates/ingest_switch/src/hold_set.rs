@@ -3,6 +3,9 @@
 //! One rule replaces precedence: ingestion runs exactly when no hold covers it. Each source owns at
 //! most one hold and releases only its own, so nobody's resume undoes somebody else's pause.
 //!
+//! Sources that are read at once, such as the holds of a control document, form a group: a reading of the
+//! group tells about all of them, also about those that are gone from it.
+//!
 //! Invariants:
 //! - an edge is reported by exactly the call that crosses it, never twice;
 //! - doubt (a text that is gone, empty, unknown or out of reach) never changes a decision: what the
@@ -10,88 +13,34 @@
 //! - a warning is reported when its cause changes, not each time it is seen again;
 //! - a hold whose `until` has passed stays over until its source says something else.
 
-use std::fmt;
+mod entry;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::flag::{BadNote, Flag, Notes, OFF_WORDS, ON_WORDS};
-use crate::hold::{Hold, Scope, Source};
-
-/// What one look at a source showed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Observation {
-    /// The source asks for nothing: it is not configured, or has withdrawn what it asked.
-    NoOpinion,
-    /// The source says in so many words that ingestion shall run.
-    On(Notes),
-    /// The source holds.
-    Off {
-        /// What it holds.
-        scope: Scope,
-        /// Why, who, until when.
-        notes: Notes,
-    },
-    /// The source cannot be understood now; what it decided last stands.
-    Doubt(Doubt),
-}
-
-impl From<Flag> for Observation {
-    /// A flag speaks about everything: its scope is [`Scope::All`].
-    fn from(flag: Flag) -> Self {
-        match flag {
-            Flag::Blank => Self::Doubt(Doubt::Blank),
-            Flag::On(notes) => Self::On(notes),
-            Flag::Off(notes) => Self::Off { scope: Scope::All, notes },
-            Flag::Unknown(word) => Self::Doubt(Doubt::Unknown(word)),
-        }
-    }
-}
-
-/// Why a source cannot be understood now.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Doubt {
-    /// It holds no text, or only blank lines and comments.
-    Blank,
-    /// It does not exist.
-    Missing,
-    /// Its word is in neither list; the word, cut at 40 characters.
-    Unknown(String),
-    /// It exists but cannot be read; why.
-    Unreadable(String),
-    /// Reading it did not end within the time limit.
-    Hanging,
-}
-
-impl fmt::Display for Doubt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blank => f.write_str("it is blank"),
-            Self::Missing => f.write_str("it does not exist"),
-            Self::Unknown(word) => write!(
-                f,
-                "{word:?} is not understood (on: {}; off: {})",
-                ON_WORDS.join(" "),
-                OFF_WORDS.join(" ")
-            ),
-            Self::Unreadable(why) => write!(f, "it cannot be read: {why}"),
-            Self::Hanging => f.write_str("reading it does not end"),
-        }
-    }
-}
+use self::entry::{Entry, Read};
+use crate::coverage::{Coverage, JobPlan};
+use crate::hold::{Hold, Source};
+use crate::observation::{Cause, Doubt, Observation, Warning};
 
 /// What all sources together decide.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Decision {
-    /// Whether ingestion shall run: no hold covers everything.
+    /// Whether ingestion shall run: something of some job is not held.
     pub enabled: bool,
-    /// While disabled the source of the oldest hold; while enabled the source that said so in so
-    /// many words (environment before file before others), if any did.
+    /// While disabled the source of the hold that [`Coverage::halted_by`] names; while enabled the source
+    /// that said so in so many words (environment before file before others), if any did.
     pub source: Option<Source>,
     /// The holds that stand, oldest first.
     pub holds: Vec<Hold>,
-    /// False while a last decision stands in for a source that cannot be understood, and while a
-    /// source that exists cannot be read.
+    /// False while a last decision stands in for a source or a group that cannot be understood, and
+    /// while one that exists cannot be read.
     pub flag_fresh: bool,
+    /// One sentence for each source or group that is not understood now.
+    pub doubts: Vec<String>,
+    /// The generation of the group that has one, as last taken up.
+    pub generation: Option<i64>,
     /// When `enabled` took its present value.
     pub since: Timestamp,
 }
@@ -103,7 +52,7 @@ pub enum Edge {
     Halted(Hold),
     /// Ingestion shall run again.
     Resumed {
-        /// The last hold, now released.
+        /// The hold whose release let it, or its state before it was narrowed.
         released: Hold,
         /// The reason given for the release, if its source gave one.
         reason: Option<String>,
@@ -112,46 +61,7 @@ pub enum Edge {
     },
 }
 
-/// Something an operator should know about a source.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Warning {
-    /// The source concerned.
-    pub source: Source,
-    /// What is wrong.
-    pub cause: Cause,
-    /// Whether an earlier decision of this source stands in.
-    pub last_decision_stands: bool,
-}
-
-/// What is wrong with a source.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// It cannot be understood.
-    Doubt(Doubt),
-    /// It is understood but for one of its lines.
-    Note(BadNote),
-    /// It asks for a hold that had ended before it was first seen.
-    AlreadyOver(Timestamp),
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { source, cause, last_decision_stands } = self;
-        match cause {
-            Cause::Doubt(doubt) => {
-                let instead =
-                    if *last_decision_stands { "its last decision stands" } else { "it has no say" };
-                write!(f, "{source}: {doubt}; {instead}")
-            }
-            Cause::Note(note) => write!(f, "{source}: {note}"),
-            Cause::AlreadyOver(until) => {
-                write!(f, "{source}: it says off, but until {until} only, which has passed")
-            }
-        }
-    }
-}
-
-/// What one call changed.
+/// What one look at one source changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outcome {
     /// The edge that this call crossed.
@@ -160,229 +70,250 @@ pub struct Outcome {
     pub warning: Option<Warning>,
 }
 
+/// What one reading of a group changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GroupOutcome {
+    /// The edge that this call crossed.
+    pub edge: Option<Edge>,
+    /// The warnings that this call raises.
+    pub warnings: Vec<Warning>,
+}
+
 /// The holds of all sources, told the time and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HoldSet {
-    /// Sources with anything to remember, in the order in which they were first seen.
-    entries: Vec<Entry>,
+    jobs: Vec<JobPlan>,
+    /// Sources with anything to remember.
+    entries: BTreeMap<Source, Entry>,
+    groups: BTreeMap<String, Group>,
+    /// Whose hold is named as the one that halts; none while enabled.
+    halted_by: Option<Source>,
     /// When `enabled` took its present value.
     since: Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Entry {
-    source: Source,
-    /// What the source decided last; kept through doubt.
-    decided: Option<Decided>,
-    /// The hold that follows from it, while it lasts.
-    hold: Option<Hold>,
-    fresh: bool,
-    /// What was last warned of, so as to warn once.
-    cause: Option<Cause>,
+/// What is known of a group besides its sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Group {
+    /// Whether it has been read at all.
+    read: bool,
+    generation: Option<i64>,
+    /// Why it cannot be read now; it was warned of.
+    doubt: Option<Warning>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Decided {
-    On(Notes),
-    Off { scope: Scope, notes: Notes },
+/// A hold that went or changed, and the words with which its source released it.
+type Release = (Hold, Option<String>, Option<String>);
+
+/// What the steps of one call did to the holds.
+#[derive(Default)]
+struct Changes {
+    placed: Vec<Hold>,
+    released: Vec<Release>,
+    warnings: Vec<Warning>,
 }
 
 impl HoldSet {
     /// A set without holds: enabled, since `now`.
+    ///
+    /// It is disabled while its holds cover all of every job; without `jobs` everything counts as one.
     #[must_use]
-    pub fn new(now: Timestamp) -> Self {
-        Self { entries: Vec::new(), since: now }
+    pub fn new(now: Timestamp, jobs: Vec<JobPlan>) -> Self {
+        let nameless = || vec![JobPlan { name: String::new(), pairs: Vec::new() }];
+        let jobs = if jobs.is_empty() { nameless() } else { jobs };
+        Self { jobs, entries: BTreeMap::new(), groups: BTreeMap::new(), halted_by: None, since: now }
     }
 
-    /// Takes up a hold of an earlier run of this process, before its source is first observed.
+    /// Takes up a hold of an earlier run of this process, before its source is first observed; to be
+    /// called for each, oldest first.
     ///
     /// It counts as that source's last decision: it stands until the source is understood, and keeps
-    /// its `since` when the source still holds. A hold that is over at `now` is forgotten.
+    /// its `since` when the source still holds. It also ends when a group is read that is named after the
+    /// kind of its source and no longer has it. A hold that is over at `now` is forgotten.
     pub fn remember(&mut self, now: Timestamp, hold: Hold) {
         if hold.is_over(now) {
             return;
         }
-        if self.enabled() {
-            self.since = hold.since;
+        let (enabled, since) = (self.enabled(), hold.since);
+        self.entries.insert(hold.source.clone(), Entry::remembered(hold));
+        self.judge();
+        if enabled && !self.enabled() {
+            self.since = since;
         }
-        let notes =
-            Notes { reason: hold.reason.clone(), actor: hold.actor.clone(), until: hold.until, bad: None };
-        let entry = self.entry(&hold.source.clone());
-        entry.decided = Some(Decided::Off { scope: hold.scope.clone(), notes });
-        entry.hold = Some(hold);
-        entry.fresh = false;
     }
 
     /// Takes up what a look at `source` showed at `now`.
     ///
     /// Holds whose `until` has passed at `now` end first, whichever source they belong to.
     pub fn observe(&mut self, now: Timestamp, source: &Source, observation: Observation) -> Outcome {
-        let enabled_before = self.enabled();
-        let ended = self.end_overdue(now);
+        let mut changes = self.end_overdue(now);
+        self.take_up(now, source, Read::Alone, observation, &mut changes);
+        let edge = self.cross(now, &changes);
+        Outcome { edge, warning: changes.warnings.pop() }
+    }
 
-        let entry = self.entry(source);
-        let speaks = observation != Observation::NoOpinion;
-        let (reason, actor) = match &observation {
-            Observation::On(notes) => (notes.reason.clone(), notes.actor.clone()),
-            Observation::NoOpinion | Observation::Off { .. } | Observation::Doubt(_) => (None, None),
-        };
-        let held = entry.hold.clone();
-        let warning = entry.take_up(now, observation);
-        let holding = entry.hold.clone();
-        if !speaks {
-            self.entries.retain(|entry| entry.source != *source);
+    /// Takes up a reading of all of `group` at `now`: each source of it, and the generation it had.
+    ///
+    /// Sources that the group had before, and has no longer, have withdrawn. A source in doubt keeps what
+    /// it last decided while the others are taken up. All are one step: at most one edge is crossed.
+    pub fn observe_group(
+        &mut self,
+        now: Timestamp,
+        group: &str,
+        readings: Vec<(Source, Observation)>,
+        generation: Option<i64>,
+    ) -> GroupOutcome {
+        let mut changes = self.end_overdue(now);
+        self.groups.insert(group.to_owned(), Group { read: true, generation, doubt: None });
+        let read: BTreeSet<&Source> = readings.iter().map(|(source, _)| source).collect();
+        let gone = |(source, entry): &(&Source, &Entry)| entry.belongs_to(group) && !read.contains(source);
+        let gone: Vec<_> = self.entries.iter().filter(gone).map(|(source, _)| source.clone()).collect();
+        let gone = gone.into_iter().map(|source| (source, Observation::NoOpinion));
+        for (source, observation) in gone.chain(readings) {
+            self.take_up(now, &source, Read::InGroup(group.to_owned()), observation, &mut changes);
         }
+        GroupOutcome { edge: self.cross(now, &changes), warnings: changes.warnings }
+    }
 
-        let released = held.filter(|held| Some(held) != holding.as_ref());
-        let edge = match (enabled_before, self.enabled()) {
-            (true, false) => holding.map(Edge::Halted),
-            (false, true) => match released {
-                Some(released) => Some(Edge::Resumed { released, reason, actor }),
-                None => ended.map(Edge::ended),
-            },
-            (true, true) | (false, false) => None,
-        };
-        self.cross(now, edge.is_some());
-        Outcome { edge, warning }
+    /// Notes at `now` that `group` cannot be read: everything that it last said stands.
+    pub fn doubt_group(&mut self, now: Timestamp, group: &str, doubt: Doubt) -> GroupOutcome {
+        let changes = self.end_overdue(now);
+        let edge = self.cross(now, &changes);
+        let has_sources = self.entries.values().any(|entry| entry.belongs_to(group));
+        let entry = self.groups.entry(group.to_owned()).or_default();
+        let last_decision_stands = entry.read || has_sources;
+        let cause = Cause::Doubt(doubt);
+        if entry.doubt.as_ref().is_some_and(|warned| warned.cause == cause) {
+            return GroupOutcome { edge, warnings: Vec::new() };
+        }
+        let warning = Warning { source: Source::new(group), cause, last_decision_stands };
+        entry.doubt = Some(warning.clone());
+        GroupOutcome { edge, warnings: vec![warning] }
     }
 
     /// Ends the holds whose `until` has passed at `now`.
     pub fn expire(&mut self, now: Timestamp) -> Outcome {
-        let enabled_before = self.enabled();
-        let ended = self.end_overdue(now);
-        let edge = if enabled_before != self.enabled() { ended.map(Edge::ended) } else { None };
-        self.cross(now, edge.is_some());
-        Outcome { edge, warning: None }
+        let changes = self.end_overdue(now);
+        Outcome { edge: self.cross(now, &changes), warning: None }
     }
 
     /// When [`expire`](Self::expire) next has something to do.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.holds().filter_map(|hold| hold.until).min()
+        self.entries.values().filter_map(|entry| entry.hold.as_ref()?.until).min()
+    }
+
+    /// Whether ingestion shall run, as of the last call.
+    #[must_use]
+    pub fn enabled(&self) -> bool {
+        self.halted_by.is_none()
     }
 
     /// What all sources together decide, as of the last call.
     #[must_use]
     pub fn decision(&self) -> Decision {
-        let enabled = self.enabled();
-        let mut holds: Vec<Hold> = self.holds().cloned().collect();
+        let source_doubts = self.entries.values().filter_map(Entry::doubt);
+        let group_doubts = self.groups.values().filter_map(|group| group.doubt.as_ref());
+        let doubts = group_doubts.map(ToString::to_string).chain(source_doubts).collect();
+        let fresh = self.entries.values().all(|entry| entry.fresh);
+        Decision {
+            enabled: self.enabled(),
+            source: self.halted_by.clone().or_else(|| self.said_on()),
+            holds: self.holds(),
+            flag_fresh: fresh && self.groups.values().all(|group| group.doubt.is_none()),
+            doubts,
+            generation: self.groups.values().filter_map(|group| group.generation).max(),
+            since: self.since,
+        }
+    }
+
+    /// The holds that stand, oldest first.
+    fn holds(&self) -> Vec<Hold> {
+        let mut holds: Vec<Hold> = self.entries.values().filter_map(|entry| entry.hold.clone()).collect();
         holds.sort_by_key(|hold| hold.since);
-        let source = if enabled {
-            self.said_on()
-        } else {
-            holds.iter().find(|hold| hold.scope == Scope::All).map(|hold| hold.source.clone())
-        };
-        let flag_fresh = self.entries.iter().all(|entry| entry.fresh);
-        Decision { enabled, source, holds, flag_fresh, since: self.since }
-    }
-
-    fn enabled(&self) -> bool {
-        !self.holds().any(|hold| hold.scope == Scope::All)
-    }
-
-    fn holds(&self) -> impl Iterator<Item = &Hold> {
-        self.entries.iter().filter_map(|entry| entry.hold.as_ref())
+        holds
     }
 
     /// The first source, in order of kind, that says "run" in so many words.
     fn said_on(&self) -> Option<Source> {
-        self.entries
-            .iter()
-            .filter(|entry| matches!(entry.decided, Some(Decided::On(_))))
-            .min_by_key(|entry| match entry.source.kind() {
-                "env" => 0,
-                "file" => 1,
-                _ => 2,
-            })
-            .map(|entry| entry.source.clone())
-    }
-
-    fn entry(&mut self, source: &Source) -> &mut Entry {
-        let at = self.entries.iter().position(|entry| entry.source == *source);
-        let at = at.unwrap_or_else(|| {
-            self.entries.push(Entry::new(source.clone()));
-            self.entries.len() - 1
+        let says_on = self.entries.iter().filter(|(_, entry)| entry.says_on());
+        let first = says_on.min_by_key(|(source, _)| match source.kind() {
+            "env" => 0,
+            "file" => 1,
+            _ => 2,
         });
-        &mut self.entries[at]
+        first.map(|(source, _)| source.clone())
     }
 
-    /// Drops overdue holds and returns the one that lasted longest.
-    fn end_overdue(&mut self, now: Timestamp) -> Option<Hold> {
-        self.entries
-            .iter_mut()
-            .filter_map(|entry| entry.hold.take_if(|hold| hold.is_over(now)))
-            .max_by_key(|hold| hold.until)
-    }
-
-    fn cross(&mut self, now: Timestamp, crossed: bool) {
-        if crossed {
-            self.since = now;
+    fn take_up(
+        &mut self,
+        now: Timestamp,
+        source: &Source,
+        read: Read,
+        observation: Observation,
+        changes: &mut Changes,
+    ) {
+        if observation == Observation::NoOpinion && !self.entries.contains_key(source) {
+            return;
+        }
+        let speaks = observation != Observation::NoOpinion;
+        let (reason, actor) = match &observation {
+            Observation::On(notes) => (notes.reason.clone(), notes.actor.clone()),
+            Observation::NoOpinion | Observation::Off { .. } | Observation::Doubt(_) => (None, None),
+        };
+        let entry = self.entries.entry(source.clone()).or_insert_with(|| Entry::new(source.clone()));
+        entry.read = read;
+        let before = entry.hold.clone();
+        changes.warnings.extend(entry.take_up(now, observation));
+        if before != entry.hold {
+            changes.placed.extend(entry.hold.clone());
+            changes.released.extend(before.map(|before| (before, reason, actor)));
+        }
+        if !speaks {
+            self.entries.remove(source);
         }
     }
-}
 
-impl Edge {
-    /// The edge of a hold that ended by itself.
-    fn ended(released: Hold) -> Self {
-        Self::Resumed { released, reason: None, actor: None }
-    }
-}
-
-impl Entry {
-    fn new(source: Source) -> Self {
-        Self { source, decided: None, hold: None, fresh: true, cause: None }
+    /// Drops overdue holds, the one that lasted longest last.
+    fn end_overdue(&mut self, now: Timestamp) -> Changes {
+        let over = |entry: &mut Entry| entry.hold.take_if(|hold| hold.is_over(now));
+        let mut over: Vec<_> = self.entries.values_mut().filter_map(over).collect();
+        over.sort_by_key(|hold| hold.until);
+        let released = over.into_iter().map(|hold| (hold, None, None)).collect();
+        Changes { released, ..Changes::default() }
     }
 
-    /// Follows the source and returns a warning when the cause for one is new.
-    fn take_up(&mut self, now: Timestamp, observation: Observation) -> Option<Warning> {
-        let cause = match observation {
-            Observation::NoOpinion => {
-                (self.decided, self.hold, self.fresh) = (None, None, true);
-                None
-            }
-            Observation::On(notes) => {
-                let cause = notes.bad.clone().map(Cause::Note);
-                (self.decided, self.hold, self.fresh) = (Some(Decided::On(notes)), None, true);
-                cause
-            }
-            Observation::Off { scope, notes } => self.hold_for(now, scope, notes),
-            Observation::Doubt(doubt) => {
-                let stands = self.decided.is_some();
-                let within_reach = matches!(doubt, Doubt::Blank | Doubt::Missing | Doubt::Unknown(_));
-                self.fresh = within_reach && !stands;
-                // A flag that nobody has written yet is no cause for alarm.
-                let expected = matches!(doubt, Doubt::Blank | Doubt::Missing) && !stands;
-                (!expected).then_some(Cause::Doubt(doubt))
-            }
-        };
-        if self.cause == cause {
+    /// Judges anew what has changed, and tells the edge that this crosses.
+    fn cross(&mut self, now: Timestamp, changes: &Changes) -> Option<Edge> {
+        if changes.placed.is_empty() && changes.released.is_empty() {
             return None;
         }
-        self.cause.clone_from(&cause);
-        let last_decision_stands = self.decided.is_some() && !self.fresh;
-        cause.map(|cause| Warning { source: self.source.clone(), cause, last_decision_stands })
+        let before = self.halted_by.clone();
+        self.judge();
+        let edge = match (&before, &self.halted_by) {
+            (None, Some(by)) => {
+                let named = changes.placed.iter().find(|hold| hold.source == *by);
+                named.or(changes.placed.last()).cloned().map(Edge::Halted)
+            }
+            (Some(by), None) => {
+                let named = changes.released.iter().find(|(hold, ..)| hold.source == *by);
+                named.or(changes.released.last()).cloned().map(|(released, reason, actor)| Edge::Resumed {
+                    released,
+                    reason,
+                    actor,
+                })
+            }
+            (None, None) | (Some(_), Some(_)) => None,
+        };
+        if edge.is_some() {
+            self.since = now;
+        }
+        edge
     }
 
-    /// Begins, keeps or rewrites the hold; a hold that is over begins again only if rewritten.
-    fn hold_for(&mut self, now: Timestamp, scope: Scope, notes: Notes) -> Option<Cause> {
-        self.fresh = true;
-        let bad = notes.bad.clone().map(Cause::Note);
-        let decided = Decided::Off { scope: scope.clone(), notes: notes.clone() };
-        if self.decided.as_ref() == Some(&decided) {
-            let already_over = matches!(self.cause, Some(Cause::AlreadyOver(_)));
-            return if already_over { self.cause.clone() } else { bad };
-        }
-        self.decided = Some(decided);
-        let since = self.hold.as_ref().map_or(now, |hold| hold.since);
-        let source = self.source.clone();
-        let Notes { reason, actor, until, .. } = notes;
-        let hold = Hold { source, scope, reason, actor, since, until };
-        if let Some(until) = until.filter(|_| hold.is_over(now)) {
-            self.hold = None;
-            return Some(Cause::AlreadyOver(until));
-        }
-        self.hold = Some(hold);
-        bad
+    fn judge(&mut self) {
+        let coverage = Coverage::new(&self.holds());
+        self.halted_by = coverage.halted_by(&self.jobs).map(|hold| hold.source.clone());
     }
 }
 

@@ -13,9 +13,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use feed::{Credentials, JobConfig};
+pub use feed::{Credentials, JobConfig, feed_channels};
 pub use listing::{VARIABLES, Variable, listing};
 pub use problem::{Problem, Problems};
+
+use ingest_switch::Schedule;
+use secrecy::SecretString;
 
 use crate::store::is_document_id;
 use raw::Raw;
@@ -45,6 +48,12 @@ pub struct Config {
     pub bind: IpAddr,
     /// Port of the HTTP server; 0 lets the system choose.
     pub port: u16,
+    /// What a client must show to write over HTTP; without it only a loopback address takes writes.
+    pub admin_token: Option<SecretString>,
+    /// Whether the platform authenticates callers before us (Cloud Run) and says who they are.
+    pub on_cloud_run: bool,
+    /// Where the health files go.
+    pub health_dir: Option<PathBuf>,
     /// Decode and count, write no market data; obeys the switch all the same.
     pub dry_run: bool,
     /// Clean exit after that long.
@@ -64,10 +73,12 @@ pub struct SwitchConfig {
     pub file: Option<PathBuf>,
     /// Time between two polls of the flag file.
     pub poll: Duration,
+    /// When to ingest; always without one.
+    pub schedule: Option<Schedule>,
 }
 
 /// Which store, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum StoreConfig {
     /// Google Cloud Firestore, or its emulator.
     Firestore {
@@ -76,6 +87,8 @@ pub enum StoreConfig {
         /// `host:port` of an emulator; no credentials are needed then.
         emulator_host: Option<String>,
     },
+    /// A PostgreSQL database, by a URL that may hold a password.
+    Postgres(SecretString),
     /// An SQLite file, created when absent.
     Sqlite(PathBuf),
 }
@@ -138,6 +151,21 @@ impl Config {
     }
 }
 
+/// Reads only what says where the store is, for programs beside the service: the store and the tenant.
+///
+/// # Errors
+/// All problems of these variables at once.
+pub fn store_from_vars(
+    vars: impl IntoIterator<Item = (String, String)>,
+) -> Result<(StoreConfig, Option<String>), Problems> {
+    let mut problems = Problems::default();
+    let raw = Raw::read(vars, &mut problems);
+    match (raw.store(&mut problems), raw.tenant(&mut problems)) {
+        (Some(store), Some(tenant)) if problems.is_empty() => Ok((store, tenant)),
+        _ => Err(problems),
+    }
+}
+
 /// The process environment as text.
 pub fn env_vars() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
@@ -165,6 +193,7 @@ impl Raw {
             None => Some(None),
             some => problems.seconds("STOP_AFTER_SECONDS", some, 0.0, 0.001).map(Some),
         };
+        let schedule = self.schedule(problems);
         let jobs = feed::jobs(self, problems);
         let store = self.store(problems);
         let tenant = self.tenant(problems);
@@ -179,6 +208,7 @@ impl Raw {
                 env: self.ingest_enabled.clone(),
                 file: self.ingest_enabled_file.as_ref().map(PathBuf::from),
                 poll: poll?,
+                schedule: schedule?,
             },
             tenant: tenant?,
             store: store?,
@@ -190,6 +220,9 @@ impl Raw {
             backoff_max: max?,
             bind: bind?,
             port: port?,
+            admin_token: self.ingest_admin_token.clone().map(SecretString::from),
+            on_cloud_run: self.k_service.is_some(),
+            health_dir: self.ingest_health_dir.as_ref().map(PathBuf::from),
             dry_run: dry_run?,
             stop_after: stop_after?,
             log_format: log_format?,
@@ -199,15 +232,8 @@ impl Raw {
 
     /// A setting without its effect would be a lie, so it is refused until the effect exists.
     fn refuse_what_is_not_there_yet(&self, problems: &mut Problems) {
-        for (name, value) in [
-            ("INGEST_SCHEDULE", &self.ingest_schedule),
-            ("INGEST_BACKFILL", &self.ingest_backfill),
-            ("INGEST_HEALTH_DIR", &self.ingest_health_dir),
-            ("INGEST_ADMIN_TOKEN", &self.ingest_admin_token),
-        ] {
-            if value.is_some() {
-                problems.add_redacted(name, "nothing: this version does not have it yet; unset it");
-            }
+        if self.ingest_backfill.is_some() {
+            problems.add_redacted("INGEST_BACKFILL", "nothing: this version does not have it yet; unset it");
         }
     }
 
@@ -216,7 +242,7 @@ impl Raw {
     }
 
     fn store(&self, problems: &mut Problems) -> Option<StoreConfig> {
-        const ACCEPTED: &str = "firestore or sqlite:PATH";
+        const ACCEPTED: &str = "firestore, sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE";
         let emulator_host = self.firestore_emulator_host.clone();
         let default =
             if self.firestore_project_id.is_some() || emulator_host.is_some() || self.k_service.is_some() {
@@ -231,6 +257,13 @@ impl Raw {
                 return None;
             }
             return Some(StoreConfig::Sqlite(PathBuf::from(path)));
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            if text.parse::<sqlx::postgres::PgConnectOptions>().is_err() {
+                problems.add_redacted("INGEST_STORE", ACCEPTED);
+                return None;
+            }
+            return Some(StoreConfig::Postgres(SecretString::from(text.to_owned())));
         }
         if text != "firestore" {
             // A database URL may hold a password, so only its scheme is shown.
@@ -248,6 +281,18 @@ impl Raw {
             return None;
         };
         Some(StoreConfig::Firestore { project: project.clone(), emulator_host })
+    }
+
+    fn schedule(&self, problems: &mut Problems) -> Option<Option<Schedule>> {
+        let Some(text) = &self.ingest_schedule else { return Some(None) };
+        match text.parse() {
+            Ok(schedule) => Some(Some(schedule)),
+            Err(error) => {
+                let accepted = format!("windows such as Mon-Fri 04:00-20:00 America/New_York ({error})");
+                problems.add("INGEST_SCHEDULE", text, &accepted);
+                None
+            }
+        }
     }
 
     fn tenant(&self, problems: &mut Problems) -> Option<Option<String>> {

@@ -18,6 +18,7 @@ use crate::job::JobState;
 use crate::logging;
 use crate::report::Report;
 use crate::service::{self, Running};
+use crate::sources::HoldSignals;
 
 /// How often the status line is drawn on a terminal.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -48,7 +49,11 @@ pub struct Options {
 ///
 /// # Errors
 /// When the directory, the tape or a port cannot be used.
-pub async fn run(options: Options, stop: impl Future<Output = &'static str>) -> anyhow::Result<()> {
+pub async fn run(
+    options: Options,
+    signals: HoldSignals,
+    stop: impl Future<Output = &'static str>,
+) -> anyhow::Result<()> {
     let temporary = match &options.dir {
         Some(dir) => {
             std::fs::create_dir_all(dir).with_context(|| format!("--dir {}", dir.display()))?;
@@ -83,7 +88,7 @@ pub async fn run(options: Options, stop: impl Future<Output = &'static str>) -> 
         }
     };
     let outcome = tokio::select! {
-        outcome = service::run(config, instance_id, stop, started) => outcome,
+        outcome = service::run(config, instance_id, signals, stop, started) => outcome,
         () = show => Ok(()),
     };
     clear_line();
@@ -121,6 +126,7 @@ fn print_guide(running: &Running, dir: &Path, flag: &Path) {
     println!(
         "market-ingest demo: a simulated market, an SQLite store, no keys, no cloud
 
+  dashboard http://{http}/
   status    http://{http}/api/v1/status
   metrics   http://{http}/metrics
   store     {dir}/store.db

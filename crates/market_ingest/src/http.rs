@@ -1,33 +1,60 @@
-//! The HTTP face: probes, metrics and status. Read only, and never in the way of the pumps.
+//! The HTTP face: probes, metrics, what is, the verbs that pause and resume, and the dashboard. Never in the way of
+//! the pumps.
 //!
-//! Paused is alive and ready. Cloud Run reserves some paths that end in z, hence the aliases.
+//! Reads are open to whoever reaches the port; writes are let through by [`Access`]. Every error is a
+//! `application/problem+json`. What is served and what `/api/v1/openapi.json` describes is one table.
 
+mod access;
+mod body;
 mod bounded;
+mod dashboard;
+mod events;
+mod jobs;
+mod openapi;
+mod params;
+mod probes;
+mod problem;
+mod reach;
+mod reads;
+mod writes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Context as _;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::json;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use ingest_switch::JobPlan;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::bounded::Bounded;
+pub(crate) use self::access::Access;
+use self::bounded::{Bounded, Lease};
+use self::openapi::Route;
+use self::problem::Problem;
 use crate::beat::BeatCounts;
-use crate::metrics;
+use crate::history::Late;
 use crate::report::Report;
+use crate::store::Store;
 
-/// What the handlers read.
+/// Version of the shapes below `/api/v1`, as their `schema`.
+const SHAPE: u32 = 1;
+
+/// What the handlers read, and where they write.
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {
     pub(crate) report: Arc<Report>,
     pub(crate) beats: Arc<BeatCounts>,
+    /// Holds the control document and the history.
+    pub(crate) store: Store,
+    /// What each job would ingest if nothing were held.
+    pub(crate) plans: Arc<[JobPlan]>,
+    pub(crate) access: Arc<Access>,
+    /// Pauses and resumes that were not complete in time, for the metrics.
+    pub(crate) late: Arc<Late>,
+    /// True once the process is leaving.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// Opens the port.
@@ -38,85 +65,53 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until the process stops.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    shown: Shown,
-    mut stopping: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, shown: Shown) -> anyhow::Result<()> {
+    let mut stopping = shown.stopping.clone();
     let stop = async move {
         // An error means that main is gone, which is a stop too.
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    let server = axum::serve(Bounded::new(listener), router(shown)).with_graceful_shutdown(stop);
+    let service = router(shown).into_make_service_with_connect_info::<Lease>();
+    let server = axum::serve(Bounded::new(listener), service).with_graceful_shutdown(stop);
     server.await.context("the HTTP server ended")
 }
 
 fn router(shown: Shown) -> Router {
-    Router::new()
-        .route("/livez", get(live))
-        .route("/live", get(live))
-        .route("/healthz", get(live))
-        .route("/health", get(live))
-        .route("/readyz", get(ready))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(shown)
-}
-
-/// Live: the loops that do the work turn.
-async fn live(State(shown): State<Shown>) -> Response {
-    match shown.report.wedged(Instant::now()) {
-        None => Json(summary(&shown)).into_response(),
-        Some(job) => problem(StatusCode::SERVICE_UNAVAILABLE, &format!("the job {job} does not turn")),
+    let mut router = Router::new();
+    for route in routes() {
+        let only = route.method.to_uppercase();
+        let wrong_method = async move |method: Method| {
+            let detail = format!("{method} is not answered here, {only} is");
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        };
+        router = router.route(route.path, route.serve.fallback(wrong_method));
     }
+    router.fallback(unknown_path).layer(DefaultBodyLimit::max(body::BODY_MAX)).with_state(shown)
 }
 
-/// Ready: the first decision is known (it precedes the port) and no credential refusal stands.
-async fn ready(State(shown): State<Shown>) -> Response {
-    match shown.report.jobs().iter().find(|job| job.refused) {
-        None => Json(summary(&shown)).into_response(),
-        Some(job) => {
-            let reason = job.reason.as_deref().unwrap_or("refused");
-            problem(StatusCode::SERVICE_UNAVAILABLE, &format!("the job {}: {reason}", job.name))
-        }
-    }
+/// Everything that is served.
+fn routes() -> Vec<Route> {
+    [
+        dashboard::routes(),
+        probes::routes(),
+        reads::routes(),
+        jobs::routes(),
+        events::routes(),
+        writes::routes(),
+        openapi::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
-    match metrics::text(&shown.report, &shown.beats) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-    }
+async fn unknown_path(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("nothing at {path}; /api/v1/openapi.json describes what there is, such as /api/v1/status"),
+    )
 }
 
-/// The heartbeat as it would be written now.
-async fn status(State(shown): State<Shown>) -> Response {
-    Json(shown.report.heartbeat(jiff::Timestamp::now().into())).into_response()
-}
-
-async fn unknown_path(uri: Uri) -> Response {
-    let detail = format!(
-        "nothing at {}; there is /livez /readyz /healthz (and without z) /metrics /api/v1/status",
-        uri.path()
-    );
-    problem(StatusCode::NOT_FOUND, &detail)
-}
-
-async fn wrong_method() -> Response {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
-}
-
-fn summary(shown: &Shown) -> serde_json::Value {
-    let status = if shown.report.paused() { "paused" } else { "running" };
-    json!({ "status": status })
-}
-
-/// An error in the form of RFC 9457.
-fn problem(status: StatusCode, detail: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("error");
-    let body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
-}
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use alpaca_feed::lifecycle::{Phase, Stage};
 use alpaca_feed::message::Kind;
 use ingest_status::{JobReport, JobStatus, Timestamp};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 /// Kinds of events, in the order of [`JobState::messages`].
 pub const KINDS: [(Kind, &str); 14] = [
@@ -35,6 +36,8 @@ pub(crate) struct Aspect {
     pub(crate) status: JobStatus,
     pub(crate) connected: bool,
     pub(crate) refused: bool,
+    pub(crate) at_rest_seq: Option<u64>,
+    pub(crate) effective_seq: Option<u64>,
 }
 
 /// One job as of its last turn.
@@ -66,6 +69,8 @@ pub struct JobState {
     pub last_symbol: Option<Arc<str>>,
     /// When it was received, ns UTC.
     pub last_received_ts: Option<i64>,
+    /// Events that came although a hold covers them, and were left out.
+    pub held_back: u64,
     /// Events by kind; see [`KINDS`].
     pub messages: [u64; KINDS.len()],
     /// Elements that could not be decoded.
@@ -82,6 +87,26 @@ pub struct JobState {
     pub rejections: BTreeMap<u16, u64>,
     /// Seconds from the last decision to pause to its complete effect.
     pub pause_effect_s: Option<f64>,
+    /// When the present pause was complete; none while the job is not paused.
+    pub paused_at: Option<Timestamp>,
+    /// Pauses that were complete.
+    pub pauses: u64,
+    /// Resumes that were complete: live again.
+    pub resumes: u64,
+    /// Seconds from a pause's completion to the resume's, of all pauses that are over.
+    pub pause_durations: Histogram,
+    /// Events waiting in sinks when the last pause began, and delivered before it was complete.
+    pub messages_drained: u64,
+    /// Newest decision, by its number, of which all that it holds of this job is at rest.
+    pub at_rest_seq: Option<u64>,
+    /// Generation of the control document in that decision; none without one.
+    pub at_rest_generation: Option<i64>,
+    /// Newest decision, by its number, whose effect on this job is complete.
+    pub effective_seq: Option<u64>,
+    /// Generation of the control document in that decision; none without one.
+    pub effective_generation: Option<i64>,
+    /// Symbols that holds cover while the job as a whole runs, sorted; `*` stands for patterns.
+    pub paused_symbols: Vec<String>,
     /// When the pump last turned.
     pub tick: Instant,
 }
@@ -104,6 +129,7 @@ impl JobState {
             lag_s: None,
             last_symbol: None,
             last_received_ts: None,
+            held_back: 0,
             messages: [0; KINDS.len()],
             malformed: 0,
             frames: 0,
@@ -112,6 +138,16 @@ impl JobState {
             disconnects: 0,
             rejections: BTreeMap::new(),
             pause_effect_s: None,
+            paused_at: None,
+            pauses: 0,
+            resumes: 0,
+            pause_durations: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
+            messages_drained: 0,
+            at_rest_seq: None,
+            at_rest_generation: None,
+            effective_seq: None,
+            effective_generation: None,
+            paused_symbols: Vec::new(),
             tick,
         }
     }
@@ -123,7 +159,13 @@ impl JobState {
     }
 
     pub(crate) fn aspect(&self) -> Aspect {
-        Aspect { status: self.status(), connected: self.connected(), refused: self.refused }
+        Aspect {
+            status: self.status(),
+            connected: self.connected(),
+            refused: self.refused,
+            at_rest_seq: self.at_rest_seq,
+            effective_seq: self.effective_seq,
+        }
     }
 
     /// Authenticated and subscribed.
@@ -160,6 +202,7 @@ impl From<&JobState> for JobReport {
         Self {
             status: job.status(),
             since: job.since,
+            paused_at: job.paused_at.filter(|_| job.paused()),
             reason: job.reason.clone(),
             phase: job.phase.to_string(),
             connected: job.connected(),
@@ -167,7 +210,8 @@ impl From<&JobState> for JobReport {
             last_event_ts: job.last_event_ts.map(Timestamp::from_nanoseconds),
             lag_s: job.lag_s,
             messages: job.messages_total(),
-            paused_symbols: Vec::new(),
+            paused_symbols: job.paused_symbols.clone(),
+            at_rest_generation: job.at_rest_generation,
         }
     }
 }

@@ -3,10 +3,15 @@
 //! A quote walks `link` → `pump` → `sink`; a flip walks `ingest_switch::watch` → `pump` → `report` →
 //! `beat`. See `ARCHITECTURE.md`.
 
+mod assets;
 mod beat;
 pub mod config;
+pub mod control;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod filter;
+pub mod health;
+pub mod history;
 mod http;
 pub mod job;
 mod link;
@@ -16,4 +21,5 @@ mod pump;
 pub mod report;
 pub mod service;
 pub mod sink;
+pub mod sources;
 pub mod store;

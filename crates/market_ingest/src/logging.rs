@@ -67,8 +67,9 @@ fn install(to: impl Write + Send + 'static, format: LogFormat, instance_id: &str
 }
 
 fn filter() -> (EnvFilter, Option<String>) {
-    // The clients of Firestore and SQLite announce at INFO what is their own business.
-    let quiet = "info,firestore=warn,gcloud_sdk=warn,sqlx=warn";
+    // The clients of Firestore and SQLite announce at INFO what is their own business, and the one below Firestore's
+    // every failed call as an ERROR, which comes back to the caller and is told there.
+    let quiet = "info,firestore=warn,gcloud_sdk=off,sqlx=warn";
     let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
     let (mut filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
         None => (EnvFilter::new(quiet), None),

@@ -4,14 +4,17 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::beat::BeatCounts;
+use crate::history::Late;
 use crate::job::{JobState, KINDS};
 use crate::report::Report;
 
@@ -49,9 +52,10 @@ struct Build {
 }
 
 /// All metrics in OpenMetrics text.
-pub(crate) fn text(report: &Report, beats: &BeatCounts) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("market_ingest");
-    let r = &mut registry;
+pub(crate) fn text(report: &Report, beats: &BeatCounts, late: &Late) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    pauses(&mut registry, &report.jobs(), late);
+    let r = registry.sub_registry_with_prefix("market_ingest");
     process(r, report, beats);
     jobs(r, &report.jobs());
     sinks(r, report);
@@ -125,6 +129,7 @@ fn jobs(r: &mut Registry, jobs: &[JobState]) {
         }
         r.register(name, help, family);
     };
+    per_job("held_back", "Events that came although a hold covers them, and were left out", |j| j.held_back);
     per_job("malformed", "Elements that could not be decoded", |j| j.malformed);
     per_job("unknown", "Messages of a type that is not known", |j| {
         j.messages[alpaca_feed::message::Kind::Unknown as usize]
@@ -133,6 +138,49 @@ fn jobs(r: &mut Registry, jobs: &[JobState]) {
     per_job("received_bytes", "Payload bytes received", |j| j.bytes);
     per_job("dials", "Connections tried", |j| j.dials);
     per_job("disconnects", "Connections that ended unasked", |j| j.disconnects);
+}
+
+/// Pauses and resumes by job, under names that job servers share.
+fn pauses(r: &mut Registry, jobs: &[JobState], late: &Late) {
+    let by_job = |job: &JobState| Job { job: job.name.to_string() };
+    let (paused, resumed, errors) = (
+        Family::<Job, Counter>::default(),
+        Family::<Job, Counter>::default(),
+        Family::<Job, Counter>::default(),
+    );
+    let lag = Family::<Job, Seconds>::default();
+    let now_s = jiff::Timestamp::now().as_microsecond() as f64 / 1e6;
+    for (at, job) in jobs.iter().enumerate() {
+        paused.get_or_create(&by_job(job)).inc_by(job.pauses);
+        resumed.get_or_create(&by_job(job)).inc_by(job.resumes);
+        errors.get_or_create(&by_job(job)).inc_by(late.count(at));
+        if let Some(ts) = job.last_event_ts.filter(|_| job.paused()) {
+            lag.get_or_create(&by_job(job)).set(now_s - ts as f64 / 1e9);
+        }
+    }
+    r.register("jobs_paused", "Pauses whose effect was complete", paused);
+    r.register("jobs_resumed", "Resumes whose effect was complete", resumed);
+    r.register("job_pause_resume_errors", "Pauses and resumes that were not complete in time", errors);
+    r.register("job_lag_while_paused", "Seconds since the newest event's own time, while paused", lag);
+    let durations = Durations(jobs.iter().map(|job| (by_job(job), job.pause_durations.clone())).collect());
+    r.register("job_pause_duration_seconds", "How long pauses lasted that are over", durations);
+}
+
+/// Histograms that the jobs keep themselves.
+#[derive(Debug)]
+struct Durations(Vec<(Job, Histogram)>);
+
+impl EncodeMetric for Durations {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (job, histogram) in &self.0 {
+            histogram.encode(encoder.encode_family(job)?)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 fn sinks(r: &mut Registry, report: &Report) {

@@ -5,8 +5,9 @@
 //! [`FRAMES_PER_TURN`] frames are taken before they are looked at again, so neither a flood nor a
 //! silence keeps the pump from hearing them. Nothing here awaits a dial, a send or a sink alone.
 //!
-//! Invariant: a record reaches the sinks only while the job is wanted; `JobState::paused` is true
-//! only when no connection exists and the sinks have answered their drain.
+//! Invariants: a record reaches the sinks only while no hold covers it; `JobState::paused` is true only when no
+//! connection exists and the sinks have answered their drain; a decision is shown as effective only when that is so
+//! of all it holds, and when all it resumed is subscribed again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,20 +19,24 @@ use alpaca_feed::lifecycle::{
     Command, ConnId, Delivery, DialFailure, Failure, Lifecycle, Limits, Notice, Outgoing, Pace, Phase,
 };
 use alpaca_feed::message::{Batch, Codec};
+use alpaca_feed::subscription::Subscriptions;
 use alpaca_feed::symbol::Symbols;
 use anyhow::anyhow;
 use futures_util::future::join_all;
 use ingest_status::Timestamp;
 use ingest_switch::watch::Decided;
+use ingest_switch::{Coverage, JobPlan};
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::assets::Newest;
 use crate::config::JobConfig;
+use crate::filter::Filter;
 use crate::job::{Aspect, JobState};
 use crate::link::{Link, LinkEvent};
-use crate::sink::{Drained, Sink};
+use crate::sink::{Drained, JobId, Part, Sink};
 
 /// Frames taken in one turn, once the first has arrived.
 const FRAMES_PER_TURN: usize = 64;
@@ -53,12 +58,22 @@ pub(crate) struct Wiring {
     /// Told whenever something changed that a heartbeat should say at once.
     pub(crate) edges: Arc<Notify>,
     pub(crate) sinks: Vec<Sink>,
+    /// Where the store keeps a table of assets.
+    pub(crate) newest: Option<Arc<Newest>>,
     pub(crate) symbols: Arc<Symbols>,
 }
 
 /// One job at work.
 pub(crate) struct Pump {
+    id: JobId,
     job: JobConfig,
+    plan: JobPlan,
+    filter: Filter,
+    /// The decision that was taken up last.
+    decided: Option<Decided>,
+    /// What operators resumed and the venue has not been seen to send since. The first connection of a process is no
+    /// resume: a venue that refuses one job must not keep the pause of another from being effective.
+    awaited: Subscriptions,
     wiring: Wiring,
     lifecycle: Lifecycle,
     link: Link,
@@ -84,9 +99,11 @@ struct Told {
     count: u64,
 }
 
-/// A pause or stop on its way to its effect.
+/// A hold of the job or of a part of it, or a stop, on its way to its effect.
 struct Pause {
     decided_at: Instant,
+    /// All of the job, or some of its symbols.
+    whole: bool,
     drained: Drained,
 }
 
@@ -101,9 +118,15 @@ enum Input {
 }
 
 impl Pump {
-    pub(crate) fn new(job: JobConfig, limits: Limits, seed: u64, wiring: Wiring) -> Self {
+    pub(crate) fn new(id: JobId, job: JobConfig, limits: Limits, seed: u64, wiring: Wiring) -> Self {
         let state = JobState::new(&job.name, now_utc(), Instant::now().into_std());
+        let nothing_held = Coverage::new(&[]).job(&job.name);
         Self {
+            id,
+            plan: job.plan(),
+            filter: Filter::new(nothing_held, Arc::clone(&wiring.symbols)),
+            decided: None,
+            awaited: Subscriptions::default(),
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
             link: Link::None,
@@ -173,46 +196,83 @@ impl Pump {
         self.leaving = true;
         self.lifecycle.handle_shutdown(now());
         if self.state.wanted {
-            self.begin_pause(Instant::now());
+            self.state.refused = false;
+            self.pause = None;
+            self.begin_pause(Instant::now(), Part { job: self.id, symbols: None });
         }
     }
 
     fn take_decision(&mut self) {
-        let (wanted, decided_at) = {
-            let decided = self.wiring.decisions.borrow_and_update();
-            self.held_because = decided
-                .decision
-                .holds
-                .first()
-                .map(|hold| hold.reason.clone().unwrap_or_else(|| format!("held by {}", hold.source)));
-            (decided.decision.enabled, decided.at)
-        };
-        if wanted == self.state.wanted {
-            // Who holds, or how fresh the flag is, has changed: no edge of the job's will follow.
-            self.wiring.edges.notify_one();
+        let decided = self.wiring.decisions.borrow_and_update().clone();
+        let coverage = Coverage::new(&decided.decision.holds);
+        self.held_because = coverage
+            .halted_by(std::slice::from_ref(&self.plan))
+            .map(|hold| hold.reason.clone().unwrap_or_else(|| format!("held by {}", hold.source)));
+        let same_holds =
+            self.decided.as_ref().is_some_and(|last| last.decision.holds == decided.decision.holds);
+        let decided_at = Instant::from_std(decided.at);
+        // A control document that was made anew counts from the beginning: what it says has had no effect yet.
+        if decided.decision.generation < self.state.effective_generation {
+            (self.state.at_rest_generation, self.state.effective_generation) = (None, None);
+        }
+        let first = self.decided.replace(decided).is_none();
+        // Whatever else follows: the heartbeat tells who holds, and how fresh the flags are.
+        self.wiring.edges.notify_one();
+        if same_holds {
             return;
         }
-        self.state.wanted = wanted;
-        self.lifecycle.handle_wanted(now(), wanted);
+
+        self.filter = Filter::new(coverage.job(&self.job.name), Arc::clone(&self.wiring.symbols));
+        let desired = self.filter.desired(&self.job.subscriptions);
+        let wanted = !desired.is_empty();
+        let before = std::mem::replace(&mut self.state.wanted, wanted);
         if wanted {
-            self.pause = None;
-            self.draining = None;
-            self.state.drained = true;
-            self.state.was_live = false;
+            let held_before = if before { self.lifecycle.desired().clone() } else { Default::default() };
+            if !first {
+                self.awaited = self.awaited.union(&desired.difference(&held_before));
+            }
+            // What is held again is no longer awaited.
+            self.awaited = self.awaited.difference(&self.awaited.difference(&desired));
+            self.state.paused_symbols = self.filter.paused_symbols(&self.job.subscriptions);
+            self.lifecycle.handle_subscriptions(now(), desired);
         } else {
-            self.begin_pause(Instant::from_std(decided_at));
+            self.state.paused_symbols = Vec::new();
+            self.state.refused = false;
+            self.awaited = Subscriptions::default();
+        }
+        self.lifecycle.handle_wanted(now(), wanted);
+
+        match (before, wanted) {
+            (false, false) => {
+                // Paused from the start: nothing was ever received.
+                if self.state.paused_at.is_none() && self.pause.is_none() {
+                    self.state.paused_at = Some(now_utc());
+                    self.state.pauses += 1;
+                }
+            }
+            (true, false) => self.begin_pause(decided_at, Part { job: self.id, symbols: None }),
+            (_, true) => {
+                self.state.was_live &= before;
+                let symbols = self.filter.held_symbols();
+                if symbols.is_empty() {
+                    // Whatever was being drained is wanted again.
+                    (self.pause, self.draining) = (None, None);
+                    self.state.drained = true;
+                } else {
+                    self.begin_pause(decided_at, Part { job: self.id, symbols: Some(Arc::new(symbols)) });
+                }
+            }
         }
     }
 
-    /// From here on nothing is handed to the sinks; they are asked to deliver what they have.
-    fn begin_pause(&mut self, decided_at: Instant) {
-        if self.pause.is_some() {
-            return;
-        }
+    /// From here on nothing of this part is handed to the sinks; they are asked to deliver what they have of it. A
+    /// later part contains the earlier one's, unless that was resumed.
+    fn begin_pause(&mut self, decided_at: Instant, part: Part) {
+        let whole = part.symbols.is_none();
         self.state.drained = false;
-        self.state.refused = false;
-        self.pause = Some(Pause { decided_at, drained: Drained::default() });
-        self.draining = Some(Box::pin(join_all(self.wiring.sinks.iter().cloned().map(Sink::drain))));
+        self.pause = Some(Pause { decided_at, whole, drained: Drained::default() });
+        let drains = self.wiring.sinks.iter().cloned().map(|sink| sink.drain(part.clone()));
+        self.draining = Some(Box::pin(join_all(drains)));
     }
 
     fn take_drained(&mut self, drained: &[Drained]) {
@@ -264,6 +324,7 @@ impl Pump {
             self.state.malformed += self.batch.malformed.count;
             self.tell_malformed();
         }
+        self.state.held_back += self.filter.apply(&mut self.batch);
         if let Some(last) = self.batch.events.last() {
             for event in &self.batch.events {
                 self.state.messages[event.kind() as usize] += 1;
@@ -276,7 +337,10 @@ impl Pump {
                 self.state.last_symbol = Some(self.wiring.symbols.name(symbol));
             }
             for sink in &self.wiring.sinks {
-                sink.accept(&self.batch);
+                sink.accept(self.id, &self.batch);
+            }
+            if let Some(newest) = &self.wiring.newest {
+                newest.accept(&self.batch);
             }
             self.last_record_at = Some(Instant::now());
         }
@@ -375,8 +439,15 @@ impl Pump {
         let phase_before = std::mem::replace(&mut self.state.phase, self.lifecycle.phase());
         self.state.reason = match (&self.held_because, self.lifecycle.reason()) {
             (None, Some(failure)) => Some(failure.to_string()),
+            (None, None) if self.lifecycle.is_settled() && !self.awaited.is_empty() => {
+                let first =
+                    self.awaited.iter().next().map(|(channel, symbol)| format!("{channel} of {symbol}"));
+                let (count, first) = (self.awaited.len(), first.unwrap_or_default());
+                Some(format!("the venue does not grant {count} of what was resumed, such as {first}"))
+            }
             (because, _) => because.clone(),
         };
+        self.tell_pause();
         self.tell_effect();
         let now = Instant::now();
         let aspect = self.state.aspect();
@@ -398,26 +469,61 @@ impl Pump {
     }
 
     /// Logs a pause or stop once, when its effect is complete.
-    fn tell_effect(&mut self) {
+    fn tell_pause(&mut self) {
         let resting = matches!(self.state.phase, Phase::Halted | Phase::Stopped);
-        if !resting || !self.state.drained {
+        let Some(pause) = self.pause.take_if(|pause| self.state.drained && (resting || !pause.whole)) else {
+            return;
+        };
+        let job = &*self.state.name;
+        let effect = pause.decided_at.elapsed();
+        let effect_ms = milliseconds(effect);
+        let Drained { delivered, dropped } = pause.drained;
+        self.state.messages_drained = delivered;
+        if !pause.whole {
+            let paused_symbols = self.state.paused_symbols.len();
+            tracing::info!(job, paused_symbols, effect_ms, delivered, dropped, "job_partly_held");
             return;
         }
-        let Some(pause) = self.pause.take() else { return };
-        let effect = pause.decided_at.elapsed();
         self.state.pause_effect_s = Some(effect.as_secs_f64());
         let last_record =
             self.last_record_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(pause.decided_at));
-        let Drained { delivered, dropped } = pause.drained;
-        tracing::info!(
-            job = &*self.state.name,
-            stopping = self.state.phase == Phase::Stopped,
-            effect_ms = milliseconds(effect),
-            last_record_ms = milliseconds(last_record),
-            delivered,
-            dropped,
-            "job_at_rest"
-        );
+        let stopping = self.state.phase == Phase::Stopped;
+        if !stopping {
+            self.state.pauses += 1;
+            self.state.paused_at = Some(now_utc());
+        }
+        let last_record_ms = milliseconds(last_record);
+        tracing::info!(job, stopping, effect_ms, last_record_ms, delivered, dropped, "job_at_rest");
+    }
+
+    /// Shows the last decision as effective once it is: what it holds is at rest, what it resumed is live.
+    fn tell_effect(&mut self) {
+        if !self.awaited.is_empty() && self.lifecycle.is_settled() {
+            self.awaited = self.awaited.difference(self.lifecycle.subscribed());
+        }
+        let Some(decided) = &self.decided else { return };
+        let at_rest = if self.state.wanted {
+            // A link that was lost after the effect does not undo it; requests in flight are part of it.
+            self.state.drained && (!self.lifecycle.is_live() || self.lifecycle.is_settled())
+        } else {
+            self.state.paused()
+        };
+        if at_rest {
+            self.state.at_rest_seq = Some(decided.seq);
+            self.state.at_rest_generation = decided.decision.generation;
+        }
+        let effective = at_rest && self.awaited.is_empty();
+        if !effective || self.state.effective_seq == Some(decided.seq) {
+            return;
+        }
+        self.state.effective_seq = Some(decided.seq);
+        self.state.effective_generation = decided.decision.generation;
+        if self.state.wanted
+            && let Some(paused_at) = self.state.paused_at.take()
+        {
+            self.state.resumes += 1;
+            self.state.pause_durations.observe(now_utc().seconds_since(paused_at));
+        }
     }
 }
 

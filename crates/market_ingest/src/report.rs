@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{FutureExt as _, select_all};
 use ingest_status::{
     Condition, ConditionStatus, Heartbeat, HoldReport, JobReport, SCHEMA, Status, Timestamp,
 };
+use ingest_switch::Decision;
 use ingest_switch::watch::Decided;
 use tokio::sync::watch;
 
@@ -80,6 +82,18 @@ impl Report {
         self.jobs.iter().map(|job| job.borrow().clone()).collect()
     }
 
+    /// Newest generation of the control document whose effect is complete in every job; none before.
+    #[must_use]
+    pub fn effective_generation(&self) -> Option<i64> {
+        self.jobs.iter().map(|job| job.borrow().effective_generation).min().flatten()
+    }
+
+    /// Newest generation of the control document whose holds are at rest in every job, whatever it resumed.
+    #[must_use]
+    pub fn at_rest_generation(&self) -> Option<i64> {
+        self.jobs.iter().map(|job| job.borrow().at_rest_generation).min().flatten()
+    }
+
     /// Where market data goes.
     #[must_use]
     pub fn sinks(&self) -> &[Sink] {
@@ -100,6 +114,16 @@ impl Report {
     #[must_use]
     pub fn paused(&self) -> bool {
         !self.decisions.borrow().decision.enabled && self.jobs.iter().all(|job| job.borrow().paused())
+    }
+
+    /// Completes once [`Self::paused`] is something else than `was`. Cancel safe.
+    pub async fn paused_is_no_longer(&self, was: bool) {
+        let mut decisions = self.decisions.clone();
+        let mut jobs = self.jobs.clone();
+        while self.paused() == was {
+            let decided = std::iter::once(changed(&mut decisions).boxed());
+            select_all(jobs.iter_mut().map(|job| changed(job).boxed()).chain(decided)).await;
+        }
     }
 
     /// The heartbeat as it would be written at `now`; the writer adds `seq`.
@@ -128,11 +152,11 @@ impl Report {
             started_at: Some(self.identity.started_at),
             stopped_at: None,
             effective_since: Some(transitions.status_since(status, now)),
-            observed_generation: None,
-            effective_generation: None,
+            observed_generation: decision.generation,
+            effective_generation: self.effective_generation(),
             holds: decision.holds.iter().map(hold_report).collect(),
             flag_fresh: decision.flag_fresh,
-            conditions: self.conditions(&jobs, decision.flag_fresh, &mut transitions, now),
+            conditions: self.conditions(&jobs, &decision, &mut transitions, now),
             jobs: jobs.iter().map(|job| (job.name.to_string(), JobReport::from(job))).collect(),
             counters: self.counters(&jobs),
             updated_at: None,
@@ -142,7 +166,7 @@ impl Report {
     fn conditions(
         &self,
         jobs: &[JobState],
-        flag_fresh: bool,
+        decision: &Decision,
         transitions: &mut Transitions,
         now: Timestamp,
     ) -> Vec<Condition> {
@@ -162,13 +186,14 @@ impl Report {
             });
         };
 
-        let idle = jobs.iter().find(|job| !job.connected());
+        // A job that is held on purpose while others run is no lack; when all are held, nothing is ingested.
+        let held = jobs.iter().all(|job| !job.wanted);
+        let idle = jobs.iter().find(|job| (job.wanted || held) && !job.connected());
         let why = idle.map(|job| {
             let reason = job.reason.as_deref().unwrap_or("not connected yet");
             format!("{} is {}: {reason}", job.name, job.phase)
         });
         let message = why.clone().unwrap_or_default();
-        let held = jobs.iter().all(|job| !job.wanted);
         let reason = match idle {
             None => "Live",
             Some(_) if held => "Held",
@@ -176,10 +201,9 @@ impl Report {
             Some(_) => "NotConnected",
         };
         state("Ingesting", Some(idle.is_none()), reason, message.clone());
-        let connected = jobs.iter().all(JobState::connected);
-        state("Connected", Some(connected), reason, message);
-        let reason = if flag_fresh { "Readable" } else { "LastDecisionStands" };
-        state("FlagFresh", Some(flag_fresh), reason, String::new());
+        state("Connected", Some(idle.is_none()), reason, message);
+        let reason = if decision.flag_fresh { "Readable" } else { "LastDecisionStands" };
+        state("FlagFresh", Some(decision.flag_fresh), reason, decision.doubts.join("; "));
         let failing: Vec<_> =
             self.sinks.iter().filter(|s| s.healthy() == Some(false)).map(Sink::name).collect();
         let unknown = self.sinks.iter().any(|s| s.healthy().is_none());
@@ -235,7 +259,15 @@ impl Transitions {
     }
 }
 
-fn hold_report(hold: &ingest_switch::Hold) -> HoldReport {
+/// Completes at the next value; never when there will be none.
+async fn changed<T: Send + Sync>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// A hold as documents and answers carry it.
+pub(crate) fn hold_report(hold: &ingest_switch::Hold) -> HoldReport {
     HoldReport {
         source: hold.source.to_string(),
         scope: hold.scope.to_string(),

@@ -13,27 +13,35 @@ use std::time::Duration;
 use alpaca_feed::lifecycle::Limits;
 use alpaca_feed::symbol::Symbols;
 use anyhow::{Context as _, bail};
-use ingest_switch::{Hold, Scope, Source, watch as switch};
+use ingest_switch::{Hold, JobPlan, Source, watch as switch};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::assets::{AssetNames, Assets, Newest};
 use crate::beat::{Beat, BeatCounts};
 use crate::config::{Config, JobConfig, SinkConfig};
-use crate::http::{self, Shown};
+use crate::health::HealthFiles;
+use crate::history::{Chronicle, Late};
+use crate::http::{self, Access, Shown};
 use crate::job::JobState;
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
-use crate::sink::{Quotes, Sink};
+use crate::sink::{JobId, Quotes, Sink};
+use crate::sources::{ControlFollower, HoldSignals};
 use crate::store::Store;
 
 /// Sockets are closed and sinks drained within this time of a stop.
 const PUMPS_STOP_LIMIT: Duration = Duration::from_secs(3);
 /// The last heartbeat is tried until this long after a stop began; the platform's grace ends at 10 s.
 const LAST_HEARTBEAT_LIMIT: Duration = Duration::from_millis(6500);
+/// The health files have had their time while all else stopped; this is what may be left of it.
+const HEALTH_STOP_LIMIT: Duration = Duration::from_millis(500);
 /// The store may be asked this long for the hold of an earlier run.
 const RECALL_LIMIT: Duration = Duration::from_secs(2);
+/// What the sources of holds have said and the switch has not yet taken up; then they wait.
+const INPUTS_MAX: usize = 64;
 
 /// A running service, as its starter sees it.
 #[derive(Debug)]
@@ -58,6 +66,7 @@ pub fn new_instance_id(revision: Option<&str>) -> String {
 pub async fn run(
     config: Config,
     instance_id: String,
+    signals: HoldSignals,
     stop: impl Future<Output = &'static str>,
     started: impl FnOnce(Running),
 ) -> anyhow::Result<()> {
@@ -71,21 +80,21 @@ pub async fn run(
         }
         boot = Boot::new(&config) => boot?,
     };
-    let Boot { listener, address, store, decisions, watcher } = boot;
+    let Boot { listener, address, store, plans, names, control, inputs, decisions, watcher } = boot;
 
     let (stopping_tx, stopping) = watch::channel(false);
     let edges = Arc::new(Notify::new());
     let symbols = Symbols::new();
     let mut tasks = Tasks::default();
-    tasks.spawn("switch", async move {
-        watcher.run().await;
-        Ok(())
-    });
+    tasks.spawn_endless("switch", watcher.run());
+    tasks.spawn_endless("signals", signals.follow(inputs.clone()));
+    tasks.spawn_endless("control", control.follow(inputs));
     let sinks = sinks(&config, &store, &symbols, &mut tasks);
+    let newest = store.keeps_assets().then(Arc::<Newest>::default);
 
     let mut pumps = Tasks::default();
     let mut jobs = Vec::new();
-    for job in &config.jobs {
+    for (id, job) in (0..).map(JobId).zip(&config.jobs) {
         let state = JobState::new(&job.name, started_at, Instant::now().into_std());
         let (state, shown) = watch::channel(state);
         jobs.push(shown);
@@ -95,9 +104,10 @@ pub async fn run(
             state,
             edges: Arc::clone(&edges),
             sinks: sinks.clone(),
+            newest: newest.clone(),
             symbols: Arc::clone(&symbols),
         };
-        pumps.spawn(&job.name, Pump::new(job.clone(), limits(&config), seed(job), wiring).run());
+        pumps.spawn(&job.name, Pump::new(id, job.clone(), limits(&config), seed(job), wiring).run());
     }
 
     let identity = Identity {
@@ -107,11 +117,29 @@ pub async fn run(
         interval: config.heartbeat_interval,
     };
     let report = Arc::new(Report::new(identity, decisions, jobs, sinks));
+    let late = Late::new(plans.len());
+    let chronicle = Chronicle::new(store.clone(), Arc::clone(&report), plans.clone(), Arc::clone(&late));
+    let chronicling = chronicle.run(stopping.clone());
+    tasks.spawn_endless("history", chronicling);
+    if let Some(newest) = newest {
+        let (store, report) = (store.clone(), Arc::clone(&report));
+        let assets = Assets { store, newest, symbols, names, plans, report };
+        tasks.spawn_endless("data_ingest_state", assets.run(stopping.clone()));
+    }
     let beats = Arc::new(BeatCounts::default());
-    let beat = Beat::new(Arc::clone(&report), store, Arc::clone(&beats));
+    let beat = Beat::new(Arc::clone(&report), store.clone(), Arc::clone(&beats));
     let mut beating = tokio::spawn(beat.run(edges, stopping.clone()));
-    let shown = Shown { report: Arc::clone(&report), beats };
-    tasks.spawn("http", http::serve(listener, shown, stopping));
+    let mut health = health_files(&config, &report, &stopping);
+    let shown = Shown {
+        report: Arc::clone(&report),
+        beats,
+        store,
+        plans: config.jobs.iter().map(JobConfig::plan).collect(),
+        access: Arc::new(Access::new(config.admin_token.clone(), address.ip(), config.on_cloud_run)),
+        late,
+        stopping,
+    };
+    tasks.spawn("http", http::serve(listener, shown));
     tracing::info!(%address, "http_listening");
     started(Running { http: address, report });
 
@@ -122,22 +150,13 @@ pub async fn run(
         }
         fault = pumps.ended() => Some(fault),
         fault = tasks.ended() => Some(fault),
+        fault = health.ended() => Some(fault),
         ended = &mut beating => Some(describe("heartbeat", ended.map(|_| Ok(())))),
     };
     if let Some(fault) = &fault {
         tracing::error!(fault, "a task ended unasked; the process stops");
     }
-    let deadline = Instant::now() + LAST_HEARTBEAT_LIMIT;
-    // The pumps hold receivers, so this cannot fail while any is left to tell.
-    let _ = stopping_tx.send(true);
-    pumps.finish(PUMPS_STOP_LIMIT).await;
-    // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
-    if fault.is_none() {
-        match timeout(Duration::from_secs(1), beating).await {
-            Ok(Ok(beat)) => beat.last(deadline).await,
-            Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),
-        }
-    }
+    leave(fault.is_none(), &stopping_tx, &mut pumps, beating, &mut health).await;
     tracing::info!("stopped");
     match fault {
         None => Ok(()),
@@ -145,59 +164,99 @@ pub async fn run(
     }
 }
 
+/// Stops in order: sockets and sinks, the last heartbeat, the health files.
+async fn leave(
+    cleanly: bool,
+    stopping: &watch::Sender<bool>,
+    pumps: &mut Tasks,
+    beating: JoinHandle<Beat>,
+    health: &mut Tasks,
+) {
+    let deadline = Instant::now() + LAST_HEARTBEAT_LIMIT;
+    // The pumps hold receivers, so this cannot fail while any is left to tell.
+    let _ = stopping.send(true);
+    pumps.finish(PUMPS_STOP_LIMIT).await;
+    // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
+    if cleanly {
+        match timeout(Duration::from_secs(1), beating).await {
+            Ok(Ok(beat)) => beat.last(deadline).await,
+            Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),
+        }
+    }
+    health.finish(HEALTH_STOP_LIMIT).await;
+}
+
 /// What may take its time before the service is up; dropping it gives everything up.
 struct Boot {
     listener: TcpListener,
     address: SocketAddr,
     store: Store,
+    plans: Vec<JobPlan>,
+    names: AssetNames,
+    control: ControlFollower,
+    inputs: mpsc::Sender<switch::Input>,
     decisions: watch::Receiver<switch::Decided>,
     watcher: switch::Watcher,
 }
 
 impl Boot {
     async fn new(config: &Config) -> anyhow::Result<Self> {
+        if let Some(dir) = &config.health_dir {
+            HealthFiles::forget_earlier_run(dir).await;
+        }
         let listener = http::bind(SocketAddr::new(config.bind, config.port)).await?;
         let address = listener.local_addr().context("the HTTP port has no address")?;
-        let store = Store::connect(config).await?;
+        let store = Store::connect(&config.store, config.tenant.as_deref()).await?;
         let remembered = recall(config, &store).await;
-        // The first reading of the switch is done before anything could dial.
+        let plans: Vec<JobPlan> = config.jobs.iter().map(JobConfig::plan).collect();
+        let names = AssetNames::new(&plans);
+        // The first reading of every source is done before anything could dial.
+        let (first, control) = ControlFollower::first(store.clone(), names.clone()).await;
+        let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (decisions, watcher) = switch::start(switch::Config {
             env: config.switch.env.clone(),
             file: config.switch.file.clone(),
             poll: config.switch.poll,
             events: true,
+            jobs: plans.clone(),
+            schedule: config.switch.schedule.clone(),
             remembered,
+            inputs: received,
+            first,
         })
         .await;
-        Ok(Self { listener, address, store, decisions, watcher })
+        Ok(Self { listener, address, store, plans, names, control, inputs, decisions, watcher })
     }
 }
 
-/// The hold of this same flag file that the last heartbeat told of: it stands when the file cannot
-/// be read at boot.
-async fn recall(config: &Config, store: &Store) -> Option<Hold> {
-    let source = Source::file(config.switch.file.as_deref()?);
+/// The holds that the last heartbeat told of: those of sources that cannot be read at boot stand.
+async fn recall(config: &Config, store: &Store) -> Vec<Hold> {
     let beat = match timeout(RECALL_LIMIT, store.read_heartbeat()).await {
-        Ok(Ok(beat)) => beat?,
+        Ok(Ok(Some(beat))) => beat,
+        Ok(Ok(None)) => return Vec::new(),
         Ok(Err(error)) => {
             let error = crate::logging::chain(&error);
             tracing::warn!(error, "the last heartbeat cannot be read; no earlier hold is known");
-            return None;
+            return Vec::new();
         }
         Err(_) => {
             tracing::warn!("the last heartbeat was not read in time; no earlier hold is known");
-            return None;
+            return Vec::new();
         }
     };
-    let hold = beat.holds.into_iter().find(|hold| same_file(&hold.source, source.as_str()))?;
-    Some(Hold {
-        source,
-        scope: Scope::All,
-        reason: hold.reason,
-        actor: hold.actor,
-        since: hold.since.into(),
-        until: hold.until.map(Into::into),
-    })
+    let file = config.switch.file.as_deref().map(Source::file);
+    let hold = |hold: ingest_status::HoldReport| {
+        let spelled = file.clone().filter(|file| same_file(&hold.source, file.as_str()));
+        Some(Hold {
+            source: spelled.unwrap_or_else(|| Source::new(hold.source)),
+            scope: hold.scope.parse().ok()?,
+            reason: hold.reason,
+            actor: hold.actor,
+            since: hold.since.into(),
+            until: hold.until.map(Into::into),
+        })
+    };
+    beat.holds.into_iter().filter_map(hold).collect()
 }
 
 /// Two spellings of one path are one file: `./flag` and `flag`.
@@ -217,14 +276,21 @@ fn sinks(config: &Config, store: &Store, symbols: &Arc<Symbols>, tasks: &mut Tas
         SinkConfig::Null => Sink::Null(Arc::default()),
         SinkConfig::Quotes => {
             let (quotes, writer) = Quotes::new(store.clone(), Arc::clone(symbols), config.pacing);
-            tasks.spawn("sink quotes", async move {
-                writer.run().await;
-                Ok(())
-            });
+            tasks.spawn_endless("sink quotes", writer.run());
             Sink::Quotes(quotes)
         }
     };
     config.sinks.iter().map(build).collect()
+}
+
+/// Apart from the other tasks, because it is waited for at the stop.
+fn health_files(config: &Config, report: &Arc<Report>, stopping: &watch::Receiver<bool>) -> Tasks {
+    let mut tasks = Tasks::default();
+    if let Some(dir) = config.health_dir.clone() {
+        let files = HealthFiles::new(dir, Arc::clone(report));
+        tasks.spawn_endless("health files", files.run(stopping.clone()));
+    }
+    tasks
 }
 
 fn limits(config: &Config) -> Limits {
@@ -247,6 +313,14 @@ impl Tasks {
     fn spawn(&mut self, name: &str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let id = self.set.spawn(task).id();
         self.names.insert(id, name.to_owned());
+    }
+
+    /// A task that has nothing to fail with.
+    fn spawn_endless(&mut self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(name, async move {
+            task.await;
+            Ok(())
+        });
     }
 
     /// The first that ends, and how; never without tasks.

@@ -1,22 +1,43 @@
 //! Where market data goes. A sink has a front, called by the pumps once a turn and never waiting,
 //! and perhaps a back, a task that talks to the outside.
 //!
-//! Invariant: after [`Sink::drain`] has answered, nothing received before it is written any more:
+//! Invariant: after [`Sink::drain`] has answered, nothing of that part received before it is written any more:
 //! everything is either delivered or counted as dropped. "Paused" rests on this.
 
 mod quotes;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alpaca_feed::message::Batch;
+use alpaca_feed::symbol::SymbolId;
 
 pub use quotes::{Quotes, QuotesWriter};
 
 /// Everything received before a pause is delivered within this time, or counted as dropped; with
 /// what comes around it a pause is complete within two seconds.
 pub const DRAIN_LIMIT: Duration = Duration::from_millis(1700);
+
+/// The number of a job among those of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JobId(pub u16);
+
+/// What a drain is about: what one job has delivered, or those of its symbols that are held.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The job.
+    pub job: JobId,
+    /// The symbols; none means all.
+    pub symbols: Option<Arc<HashSet<SymbolId>>>,
+}
+
+impl Part {
+    fn covers(&self, job: JobId, symbol: SymbolId) -> bool {
+        self.job == job && self.symbols.as_ref().is_none_or(|symbols| symbols.contains(&symbol))
+    }
+}
 
 /// The front of a sink. Cheap to clone: all pumps share one sink.
 #[derive(Clone, Debug)]
@@ -48,23 +69,23 @@ pub struct Drained {
 }
 
 impl Sink {
-    /// Takes the events of one turn, in order of receipt.
-    pub fn accept(&self, batch: &Batch) {
+    /// Takes the events of one turn of `job`, in order of receipt.
+    pub fn accept(&self, job: JobId, batch: &Batch) {
         match self {
             Self::Null(counts) => {
                 counts.written.fetch_add(batch.events.len() as u64, Ordering::Relaxed);
             }
-            Self::Quotes(quotes) => quotes.accept(batch),
+            Self::Quotes(quotes) => quotes.accept(job, batch),
         }
     }
 
-    /// Delivers what is waiting, within [`DRAIN_LIMIT`]; the rest is dropped and counted.
+    /// Delivers what is waiting of `part`, within [`DRAIN_LIMIT`]; the rest is dropped and counted.
     ///
     /// Dropping the future withdraws the request: what is waiting stays and is written in its turn.
-    pub async fn drain(self) -> Drained {
+    pub async fn drain(self, part: Part) -> Drained {
         match self {
             Self::Null(_) => Drained::default(),
-            Self::Quotes(quotes) => quotes.drain().await,
+            Self::Quotes(quotes) => quotes.drain(part).await,
         }
     }
 

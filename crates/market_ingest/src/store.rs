@@ -1,9 +1,11 @@
-//! Where heartbeat and quotes are kept: Firestore, or SQLite for one machine.
+//! Where heartbeat, control document, history and quotes are kept: Firestore, PostgreSQL, or SQLite for one machine.
 //!
 //! Every call has a time limit, so that a frozen store can delay a heartbeat but never hang a task.
 //! Writes carry whole values and may be repeated; nothing here retries.
 
 mod firestore;
+mod postgres;
+mod sql;
 mod sqlite;
 
 use std::sync::Arc;
@@ -11,8 +13,11 @@ use std::time::Duration;
 
 use ingest_status::{Heartbeat, Timestamp};
 use serde::Serialize;
+use tokio::sync::Notify;
 
-use crate::config::{Config, StoreConfig};
+use crate::config::StoreConfig;
+use crate::control::{ControlReading, Edit, Edited};
+use crate::history::PauseRecord;
 
 /// No call to a store takes longer.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -22,8 +27,49 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 pub enum Store {
     /// Google Cloud Firestore or its emulator.
     Firestore(firestore::FirestoreStore),
+    /// A PostgreSQL database.
+    Postgres(postgres::PostgresStore),
     /// An SQLite file.
     Sqlite(sqlite::SqliteStore),
+}
+
+/// The heartbeat of one tenant, as the store holds it at a time of its own clock.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The tenant; none at the root.
+    pub tenant: Option<String>,
+    /// The heartbeat; none if there is no document, an error where it cannot be understood.
+    pub heartbeat: Option<Result<Heartbeat, String>>,
+    /// The store's time of the read where the store has a clock, else ours.
+    pub read_at: Timestamp,
+}
+
+/// One row of `data_ingest_state`: an asset's channel, and whether its fetching is paused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetRow {
+    /// The asset, such as `AAPL`; a crypto pair quoted in USD by its base alone, `BTC`.
+    pub canonical_symbol: String,
+    /// A channel, `1m` for minute bars.
+    pub timeframe: String,
+    /// Whether it is held, as all rows are that a store returns.
+    pub pause_fetch: bool,
+    /// Free text of whoever wrote last.
+    pub notes: Option<String>,
+    /// When the row was last changed by an operator or by us.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// What the service keeps up in one row of `data_ingest_state`; operators' columns are not touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetUpdate {
+    /// The asset.
+    pub canonical_symbol: String,
+    /// A channel, `1m` for minute bars.
+    pub timeframe: String,
+    /// `running` or `paused`: what is, not what was asked.
+    pub status: &'static str,
+    /// Time of the newest event that was delivered; none leaves what is there.
+    pub last_event_ts: Option<Timestamp>,
 }
 
 /// One symbol's newest quote, as `live_quotes/{SYMBOL}` holds it. `updated_at` is the store's.
@@ -82,40 +128,55 @@ pub enum StoreError {
     /// The store was reached and did not accept the document.
     #[error("the store refused the document: {0}")]
     Refused(String),
-    /// SQLite could not read or write.
-    #[error("SQLite")]
-    Sqlite(#[from] sqlx::Error),
+    /// SQLite or PostgreSQL could not read or write.
+    #[error("the database")]
+    Sql(#[from] sqlx::Error),
     /// The tables could not be brought up to date.
-    #[error("migration of the SQLite store")]
+    #[error("migration of the store's tables")]
     Migration(#[from] sqlx::migrate::MigrateError),
     /// A document that is there and is not understood.
     #[error("the stored heartbeat cannot be understood: {0}")]
     Unparsable(String),
-    /// The path cannot be used.
-    #[error("the SQLite store {path} cannot be opened")]
+    /// The database cannot be used.
+    #[error("the store {place} cannot be opened")]
     Open {
-        /// As configured.
-        path: String,
+        /// As configured, without a password.
+        place: String,
         /// Why.
         source: sqlx::Error,
     },
 }
 
 impl Store {
-    /// Opens the store that the configuration names.
+    /// Opens the store that the configuration names, for the service: tables are created and brought up to date.
     ///
-    /// Firestore is connected lazily: it may be unreachable now and come back.
+    /// Firestore and PostgreSQL are connected lazily: they may be unreachable now and come back.
     ///
     /// # Errors
-    /// When an SQLite file cannot be opened or migrated, or Firestore's client cannot be built.
-    pub async fn connect(config: &Config) -> Result<Self, StoreError> {
-        let tenant = config.tenant.as_deref();
-        match &config.store {
+    /// When an SQLite file cannot be opened or migrated, PostgreSQL's URL cannot be read, or Firestore's client cannot
+    /// be built.
+    pub async fn connect(store: &StoreConfig, tenant: Option<&str>) -> Result<Self, StoreError> {
+        match store {
             StoreConfig::Firestore { project, emulator_host } => {
                 firestore::FirestoreStore::new(project, emulator_host.as_deref(), tenant).map(Self::Firestore)
             }
+            StoreConfig::Postgres(url) => postgres::PostgresStore::new(url, tenant).map(Self::Postgres),
             StoreConfig::Sqlite(path) => sqlite::SqliteStore::open(path, tenant).await.map(Self::Sqlite),
         }
+    }
+
+    /// Opens the store as an operator's program does: what is not there is not created.
+    ///
+    /// # Errors
+    /// As [`Self::connect`], and when an SQLite file does not exist.
+    pub async fn attach(store: &StoreConfig, tenant: Option<&str>) -> Result<Self, StoreError> {
+        if let StoreConfig::Sqlite(path) = store
+            && !path.exists()
+        {
+            let source = sqlx::Error::Io(std::io::ErrorKind::NotFound.into());
+            return Err(StoreError::Open { place: format!("sqlite:{}", path.display()), source });
+        }
+        Self::connect(store, tenant).await
     }
 
     /// Merges a heartbeat into its document; the store adds `updated_at`.
@@ -127,6 +188,7 @@ impl Store {
         limited(async {
             match self {
                 Self::Firestore(store) => store.write_heartbeat(beat).await,
+                Self::Postgres(store) => store.write_heartbeat(beat).await,
                 Self::Sqlite(store) => store.write_heartbeat(beat).await,
             }
         })
@@ -141,6 +203,7 @@ impl Store {
         limited(async {
             match self {
                 Self::Firestore(store) => store.read_heartbeat().await,
+                Self::Postgres(store) => store.read_heartbeat().await,
                 Self::Sqlite(store) => store.read_heartbeat().await,
             }
         })
@@ -159,7 +222,167 @@ impl Store {
         limited(async {
             match self {
                 Self::Firestore(store) => store.write_quotes(quotes).await,
+                Self::Postgres(store) => store.write_quotes(quotes).await,
                 Self::Sqlite(store) => store.write_quotes(quotes).await,
+            }
+        })
+        .await
+    }
+
+    /// The control document as it stands, none when nobody ever wrote one. What cannot be understood in it is told
+    /// in its place and is no error.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn read_control(&self) -> Result<Option<ControlReading>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.read_control().await,
+                Self::Postgres(store) => store.read_control().await,
+                Self::Sqlite(store) => store.read_control().await,
+            }
+        })
+        .await
+    }
+
+    /// Reads the control document and changes it in one transaction; nobody's change in between is lost.
+    ///
+    /// `decide` may be called several times. Its own error is the inner one, and then nothing is written; so is
+    /// nothing when it returns no edits.
+    ///
+    /// # Errors
+    /// When the store does not take it within five seconds; whether it was done is then not known. Asking again for
+    /// the same is safe.
+    pub async fn edit_control<E: Send>(
+        &self,
+        decide: impl Fn(&ControlReading) -> Result<Vec<Edit>, E> + Send + Sync,
+    ) -> Result<Result<Edited, E>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.edit_control(decide).await,
+                Self::Postgres(store) => store.edit_control(decide).await,
+                Self::Sqlite(store) => store.edit_control(decide).await,
+            }
+        })
+        .await
+    }
+
+    /// Tells `changed` whenever the control document or `data_ingest_state` may have changed; never returns. A store
+    /// that cannot tell waits for ever: the poll remains. Reconnects by itself.
+    ///
+    /// Cancel safe.
+    pub async fn follow_control(&self, changed: &Notify) {
+        match self {
+            Self::Firestore(store) => store.follow_control(changed).await,
+            Self::Postgres(store) => store.follow_control(changed).await,
+            Self::Sqlite(_) => std::future::pending().await,
+        }
+    }
+
+    /// How often to read the control document when nothing is told.
+    #[must_use]
+    pub fn control_poll(&self) -> Duration {
+        match self {
+            // Reads cost money there, and the listener is the way that counts.
+            Self::Firestore(_) => Duration::from_secs(10),
+            Self::Postgres(_) | Self::Sqlite(_) => Duration::from_millis(250),
+        }
+    }
+
+    /// Writes a pause's record whole, by its id.
+    ///
+    /// # Errors
+    /// When the store does not take it within five seconds.
+    pub async fn write_pause(&self, record: &PauseRecord) -> Result<(), StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.write_pause(record).await,
+                Self::Postgres(store) => store.write_pause(record).await,
+                Self::Sqlite(store) => store.write_pause(record).await,
+            }
+        })
+        .await
+    }
+
+    /// The newest pauses, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn read_pauses(&self, limit: u32) -> Result<Vec<PauseRecord>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.read_pauses(limit).await,
+                Self::Postgres(store) => store.read_pauses(limit).await,
+                Self::Sqlite(store) => store.read_pauses(limit).await,
+            }
+        })
+        .await
+    }
+
+    /// The heartbeat of this store's tenant, with the time of the read.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn observe(&self) -> Result<Observed, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.observe().await,
+                Self::Postgres(store) => store.observe().await,
+                Self::Sqlite(store) => store.observe().await,
+            }
+        })
+        .await
+    }
+
+    /// The heartbeats of all tenants in this store, by tenant.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn fleet(&self) -> Result<Vec<Observed>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.fleet().await,
+                Self::Postgres(store) => store.fleet().await,
+                Self::Sqlite(store) => store.fleet().await,
+            }
+        })
+        .await
+    }
+
+    /// Whether there is a table `data_ingest_state`.
+    #[must_use]
+    pub fn keeps_assets(&self) -> bool {
+        match self {
+            Self::Firestore(_) => false,
+            Self::Postgres(_) | Self::Sqlite(_) => true,
+        }
+    }
+
+    /// The paused rows of `data_ingest_state`; Firestore has no such table.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn read_assets(&self) -> Result<Vec<AssetRow>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(_) => Ok(Vec::new()),
+                Self::Postgres(store) => store.read_assets().await,
+                Self::Sqlite(store) => store.read_assets().await,
+            }
+        })
+        .await
+    }
+
+    /// Keeps up the rows of `data_ingest_state`, inserting those that are not there; at most 1,000 at a time.
+    ///
+    /// # Errors
+    /// When the store does not take them within five seconds.
+    pub async fn write_assets(&self, updates: &[AssetUpdate]) -> Result<(), StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(_) => Ok(()),
+                Self::Postgres(store) => store.write_assets(updates).await,
+                Self::Sqlite(store) => store.write_assets(updates).await,
             }
         })
         .await

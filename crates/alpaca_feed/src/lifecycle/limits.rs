@@ -34,6 +34,9 @@ pub struct Limits {
     pub backoff_max: Duration,
     /// Least wait after a refusal that only a person can cure; up to a quarter more.
     pub refused_recheck: Duration,
+    /// From one dial to the next that an operator's resume asks for: a switch that flaps must not become a flood of
+    /// connections. A failure's own back-off may be shorter; a pause never waits.
+    pub redial_min: Duration,
     /// Least wait after HTTP 429; up to twice as long.
     pub rate_limited_min: Duration,
 }
@@ -54,6 +57,7 @@ impl Default for Limits {
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
             refused_recheck: Duration::from_secs(60),
+            redial_min: Duration::from_secs(1),
             rate_limited_min: Duration::from_secs(30),
         }
     }

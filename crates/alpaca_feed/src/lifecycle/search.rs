@@ -34,6 +34,7 @@ const LIMITS: Limits = Limits {
     backoff_base: Duration::from_secs(1),
     backoff_max: Duration::from_secs(2),
     refused_recheck: Duration::from_secs(2),
+    redial_min: Duration::from_secs(2),
     rate_limited_min: Duration::from_secs(2),
 };
 
@@ -375,6 +376,7 @@ impl World {
             State::Session(session) => session.normalise(rebase, origin, &LIMITS),
             State::Closing { deadline, .. } => *deadline = rebase(*deadline),
         }
+        machine.dialed_at = machine.dialed_at.map(rebase).filter(|at| *at + LIMITS.redial_min > origin);
         machine.owed = machine.owed.take().map(|_| (SECOND, Failure::DialTimeout));
         machine.failure = machine.failure.take().map(|failure| match failure.pace() {
             Pace::Refused => Failure::Rejected { code: 402, msg: String::new() },

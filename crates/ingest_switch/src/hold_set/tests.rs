@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod groups;
+mod scopes;
+
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 
 use super::*;
-use crate::flag;
+use crate::{Scope, flag};
 
 /// `seconds` after an arbitrary instant.
 fn at(seconds: i64) -> Timestamp {
@@ -54,8 +57,16 @@ fn all_doubts() -> [Observation; 5] {
 
 #[test]
 fn with_nothing_set_ingestion_runs_and_nobody_said_so() {
-    let decision = HoldSet::new(at(0)).decision();
-    let expected = Decision { enabled: true, source: None, holds: vec![], flag_fresh: true, since: at(0) };
+    let decision = HoldSet::new(at(0), vec![]).decision();
+    let expected = Decision {
+        enabled: true,
+        source: None,
+        holds: vec![],
+        flag_fresh: true,
+        doubts: vec![],
+        generation: None,
+        since: at(0),
+    };
     assert_eq!(decision, expected);
 }
 
@@ -75,7 +86,7 @@ fn a_flag_is_taken_up_in_every_combination_of_environment_and_file() {
 
     for (env_says, env_means) in &texts {
         for (file_says, file_means) in &texts {
-            let mut holds = HoldSet::new(at(0));
+            let mut holds = HoldSet::new(at(0), vec![]);
             holds.observe(at(1), &env(), env_says.clone());
             holds.observe(at(2), &file(), file_says.clone());
             let decision = holds.decision();
@@ -96,7 +107,7 @@ fn a_flag_is_taken_up_in_every_combination_of_environment_and_file() {
 fn every_word_crosses_the_edge_in_both_directions_once() {
     for off in flag::OFF_WORDS {
         for on in flag::ON_WORDS {
-            let mut holds = HoldSet::new(at(0));
+            let mut holds = HoldSet::new(at(0), vec![]);
             assert_eq!(holds.observe(at(1), &file(), says(on)).edge, None);
             let edge = holds.observe(at(2), &file(), says(off)).edge;
             assert!(matches!(edge, Some(Edge::Halted(_))), "{on} to {off}: {edge:?}");
@@ -110,7 +121,7 @@ fn every_word_crosses_the_edge_in_both_directions_once() {
 
 #[test]
 fn a_file_that_says_on_does_not_undo_the_hold_of_the_environment() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &env(), off());
     holds.observe(at(2), &file(), off());
     assert_eq!(holds.observe(at(3), &file(), on()).edge, None);
@@ -122,7 +133,7 @@ fn a_file_that_says_on_does_not_undo_the_hold_of_the_environment() {
 
 #[test]
 fn an_environment_that_says_on_does_not_disarm_the_file() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &env(), says("1"));
     assert!(holds.observe(at(2), &file(), off()).edge.is_some());
     assert_eq!(holds.decision().source, Some(file()));
@@ -130,7 +141,7 @@ fn an_environment_that_says_on_does_not_disarm_the_file() {
 
 #[test]
 fn the_oldest_hold_names_the_source() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &file(), off());
     holds.observe(at(2), &env(), off());
     let decision = holds.decision();
@@ -141,7 +152,7 @@ fn the_oldest_hold_names_the_source() {
 
 #[test]
 fn a_rewritten_hold_keeps_its_beginning_and_takes_the_new_reason() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &file(), says("off\nreason: a"));
     assert_eq!(holds.observe(at(2), &file(), says("off\nreason: b\nby: bo")).edge, None);
     let hold = &holds.decision().holds[0];
@@ -150,7 +161,7 @@ fn a_rewritten_hold_keeps_its_beginning_and_takes_the_new_reason() {
 
 #[test]
 fn edges_carry_the_operators_words() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     let edge = holds.observe(at(1), &file(), says("off\nreason: a\nby: al")).edge;
     let hold = holds.decision().holds[0].clone();
     assert_eq!(hold.reason.as_deref(), Some("a"));
@@ -164,7 +175,7 @@ fn edges_carry_the_operators_words() {
 fn a_file_lost_in_any_way_keeps_its_last_decision_and_warns_once() {
     for (last, enabled) in [(on(), true), (off(), false)] {
         for doubt in all_doubts() {
-            let mut holds = HoldSet::new(at(0));
+            let mut holds = HoldSet::new(at(0), vec![]);
             holds.observe(at(1), &file(), last.clone());
             let before = holds.decision();
             let outcome = holds.observe(at(2), &file(), doubt.clone());
@@ -173,7 +184,7 @@ fn a_file_lost_in_any_way_keeps_its_last_decision_and_warns_once() {
             assert_eq!(outcome.edge, None);
             let decision = holds.decision();
             assert_eq!((decision.enabled, decision.flag_fresh), (enabled, false), "{doubt:?}");
-            assert_eq!(Decision { flag_fresh: true, ..decision }, before);
+            assert_eq!(Decision { flag_fresh: true, doubts: vec![], ..decision }, before);
 
             assert_eq!(holds.observe(at(3), &file(), doubt.clone()), Outcome::default());
             assert_eq!(holds.observe(at(4), &file(), last.clone()), Outcome::default());
@@ -185,7 +196,7 @@ fn a_file_lost_in_any_way_keeps_its_last_decision_and_warns_once() {
 
 #[test]
 fn each_new_cause_warns_and_is_named() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &file(), off());
     for (doubt, named) in all_doubts().into_iter().zip([
         "it is blank",
@@ -204,17 +215,17 @@ fn each_new_cause_warns_and_is_named() {
 #[test]
 fn a_flag_not_written_yet_has_no_opinion_and_raises_no_alarm() {
     for doubt in [Doubt::Missing, Doubt::Blank] {
-        let mut holds = HoldSet::new(at(0));
+        let mut holds = HoldSet::new(at(0), vec![]);
         let outcome = holds.observe(at(1), &file(), Observation::Doubt(doubt));
         assert_eq!(outcome, Outcome::default());
-        assert_eq!(holds.decision(), HoldSet::new(at(0)).decision());
+        assert_eq!(holds.decision(), HoldSet::new(at(0), vec![]).decision());
     }
 }
 
 #[test]
 fn a_flag_out_of_reach_at_boot_has_no_opinion_and_is_not_fresh() {
     for doubt in [Doubt::Hanging, Doubt::Unreadable("is a directory".to_owned())] {
-        let mut holds = HoldSet::new(at(0));
+        let mut holds = HoldSet::new(at(0), vec![]);
         let warning = holds.observe(at(1), &file(), Observation::Doubt(doubt)).warning.unwrap();
         assert!(warning.to_string().ends_with("; it has no say"), "{warning}");
         let decision = holds.decision();
@@ -224,7 +235,7 @@ fn a_flag_out_of_reach_at_boot_has_no_opinion_and_is_not_fresh() {
 
 #[test]
 fn an_unknown_word_at_boot_is_quoted_and_has_no_opinion() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     let warning = holds.observe(at(1), &env(), says("maybe")).warning.unwrap().to_string();
     assert!(warning.starts_with("env:INGEST_ENABLED: \"maybe\" is not understood"), "{warning}");
     let decision = holds.decision();
@@ -235,7 +246,7 @@ fn an_unknown_word_at_boot_is_quoted_and_has_no_opinion() {
 fn remembered(until: Option<Timestamp>) -> Hold {
     Hold {
         source: file(),
-        scope: Scope::All,
+        scope: Scope::ALL,
         reason: Some("a".to_owned()),
         actor: None,
         since: at(-100),
@@ -246,16 +257,18 @@ fn remembered(until: Option<Timestamp>) -> Hold {
 #[test]
 fn a_remembered_hold_stands_until_the_file_is_understood() {
     for doubt in all_doubts() {
-        let mut holds = HoldSet::new(at(0));
+        let mut holds = HoldSet::new(at(0), vec![]);
         holds.remember(at(0), remembered(None));
         assert!(!holds.decision().flag_fresh, "before the file is looked at");
-        let outcome = holds.observe(at(1), &file(), doubt.clone());
-        assert!(outcome.warning.is_some_and(|warning| warning.last_decision_stands), "{doubt:?}");
+        let warning = holds.observe(at(1), &file(), doubt.clone()).warning.unwrap();
+        assert!(warning.last_decision_stands, "{doubt:?}");
         let expected = Decision {
             enabled: false,
             source: Some(file()),
             holds: vec![remembered(None)],
             flag_fresh: false,
+            doubts: vec![warning.to_string()],
+            generation: None,
             since: at(-100),
         };
         assert_eq!(holds.decision(), expected, "{doubt:?}");
@@ -267,7 +280,7 @@ fn a_remembered_hold_stands_until_the_file_is_understood() {
 
 #[test]
 fn a_hold_that_outlives_a_restart_keeps_its_beginning() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.remember(at(0), remembered(None));
     assert_eq!(holds.observe(at(1), &file(), off()), Outcome::default());
     let decision = holds.decision();
@@ -276,19 +289,19 @@ fn a_hold_that_outlives_a_restart_keeps_its_beginning() {
 
 #[test]
 fn a_remembered_hold_ends_at_its_time_and_is_not_taken_up_after_it() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.remember(at(0), remembered(Some(at(5))));
     assert_eq!(holds.next_expiry(), Some(at(5)));
     assert!(holds.expire(at(5)).edge.is_some());
 
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.remember(at(0), remembered(Some(at(0))));
-    assert_eq!(holds, HoldSet::new(at(0)));
+    assert_eq!(holds, HoldSet::new(at(0), vec![]));
 }
 
 #[test]
 fn a_hold_ends_by_itself_once_and_only_a_rewritten_file_begins_another() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &file(), off_until(at(10)));
     assert_eq!(holds.next_expiry(), Some(at(10)));
     assert_eq!(holds.expire(at(9)), Outcome::default());
@@ -309,7 +322,7 @@ fn a_hold_ends_by_itself_once_and_only_a_rewritten_file_begins_another() {
 
 #[test]
 fn a_look_at_any_source_ends_what_is_overdue() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     holds.observe(at(1), &file(), off_until(at(10)));
     let edge = holds.observe(at(11), &env(), on()).edge;
     assert!(matches!(edge, Some(Edge::Resumed { released, .. }) if released.source == file()));
@@ -317,7 +330,7 @@ fn a_look_at_any_source_ends_what_is_overdue() {
 
 #[test]
 fn an_end_already_passed_holds_nothing_and_is_told_once() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     let outcome = holds.observe(at(11), &file(), off_until(at(10)));
     assert_eq!(outcome.edge, None);
     assert_eq!(outcome.warning.unwrap().cause, Cause::AlreadyOver(at(10)));
@@ -327,7 +340,7 @@ fn an_end_already_passed_holds_nothing_and_is_told_once() {
 
 #[test]
 fn a_bad_note_is_told_once_and_its_hold_has_no_end() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     let outcome = holds.observe(at(1), &file(), says("off\nuntil: noon"));
     assert!(outcome.edge.is_some());
     let warning = outcome.warning.unwrap().to_string();
@@ -339,12 +352,12 @@ fn a_bad_note_is_told_once_and_its_hold_has_no_end() {
 
 #[test]
 fn a_source_that_withdraws_leaves_nothing_behind() {
-    let mut holds = HoldSet::new(at(0));
+    let mut holds = HoldSet::new(at(0), vec![]);
     let signal = Source::new("signal:SIGUSR1");
     assert_eq!(signal.kind(), "signal");
     holds.observe(at(0), &signal, off());
     assert!(holds.observe(at(0), &signal, Observation::NoOpinion).edge.is_some());
-    assert_eq!(holds, HoldSet::new(at(0)));
+    assert_eq!(holds, HoldSet::new(at(0), vec![]));
 }
 
 /// What a source asked for last, kept by the simplest means: the oracle of the search.
@@ -432,7 +445,8 @@ impl Node {
 /// `observations` and the clock, and returns how many states and steps there are.
 fn search(sources: &[Source], observations: &[Observation], end: i64) -> (usize, usize) {
     const CLOCK_END: i64 = 3;
-    let start = Node { holds: HoldSet::new(at(0)), asked: vec![Asked::Nothing; sources.len()], now: 0 };
+    let start =
+        Node { holds: HoldSet::new(at(0), vec![]), asked: vec![Asked::Nothing; sources.len()], now: 0 };
     let mut seen = HashSet::from([start.clone()]);
     let mut queue = VecDeque::from([start]);
     let mut steps = 0;

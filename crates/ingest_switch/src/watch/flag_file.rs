@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::directory_events::DirectoryEvents;
 use crate::flag::{self, READ_LIMIT_BYTES};
-use crate::hold_set::{Doubt, Observation};
+use crate::observation::{Doubt, Observation};
 
 /// How long a look may take before the file counts as hanging.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod edits;
+mod inputs;
 mod misbehaving;
 mod no_events;
 mod pace;

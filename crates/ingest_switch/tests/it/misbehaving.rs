@@ -99,7 +99,7 @@ async fn a_link_to_nowhere_keeps_the_decision() {
 async fn a_remembered_hold_stands_while_the_file_is_missing_and_ends_with_its_word() {
     let place = Place::new();
     let flag = place.path("enabled");
-    let config = Config { remembered: Some(remembered(&flag)), ..config(&flag) };
+    let config = Config { remembered: vec![remembered(&flag)], ..config(&flag) };
     let mut rig = Rig::start(config).await;
     let decision = rig.now();
     assert_eq!((decision.enabled, decision.flag_fresh), (false, false));
@@ -114,7 +114,7 @@ async fn a_remembered_hold_of_another_source_is_ignored() {
     let place = Place::new();
     let flag = place.path("enabled");
     let other = remembered(&place.path("other"));
-    let rig = Rig::start(Config { remembered: Some(other), ..config(&flag) }).await;
+    let rig = Rig::start(Config { remembered: vec![other], ..config(&flag) }).await;
     assert_eq!((rig.now().enabled, rig.now().flag_fresh), (true, true));
 }
 
@@ -124,7 +124,7 @@ async fn the_first_decision_does_not_wait_for_a_file_that_hangs() {
     let flag = place.path("enabled");
     make_fifo(&flag);
     let began = Instant::now();
-    let config = Config { remembered: Some(remembered(&flag)), ..config(&flag) };
+    let config = Config { remembered: vec![remembered(&flag)], ..config(&flag) };
     let rig = Rig::start(config).await;
     let took = began.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");

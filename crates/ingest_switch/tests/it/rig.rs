@@ -11,7 +11,7 @@ use std::time::Duration;
 use ingest_switch::watch::{Config, Decided, start};
 use ingest_switch::{Decision, Hold};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::field::{Field, Visit};
@@ -67,7 +67,17 @@ pub(crate) fn release_fifo(path: &Path) {
 }
 
 pub(crate) fn config(file: &Path) -> Config {
-    Config { env: None, file: Some(file.to_owned()), poll: NEVER, events: true, remembered: None }
+    Config {
+        env: None,
+        file: Some(file.to_owned()),
+        poll: NEVER,
+        events: true,
+        jobs: Vec::new(),
+        schedule: None,
+        remembered: Vec::new(),
+        inputs: mpsc::channel(1).1,
+        first: Vec::new(),
+    }
 }
 
 /// A running watcher, what it decided and what it logged.
@@ -131,7 +141,7 @@ impl Rig {
 pub(crate) fn remembered(file: &Path) -> Hold {
     Hold {
         source: ingest_switch::Source::file(file),
-        scope: ingest_switch::Scope::All,
+        scope: ingest_switch::Scope::ALL,
         reason: Some("of yesterday".to_owned()),
         actor: None,
         since: "2026-11-21T10:00:00Z".parse().unwrap(),
@@ -172,6 +182,11 @@ impl Records {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let is_warning = |line: &Line| line.level == Level::WARN && !line.fields.contains_key("status");
         self.select(is_warning).iter().map(|line| line.fields["message"].clone()).collect()
+    }
+
+    /// The records with one of these messages, in order.
+    pub(crate) fn with_message(&self, messages: &[&str]) -> Vec<Line> {
+        self.select(|line| line.field("message").is_some_and(|message| messages.contains(&message)))
     }
 
     fn select(&self, wanted: impl Fn(&Line) -> bool) -> Vec<Line> {

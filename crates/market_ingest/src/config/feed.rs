@@ -5,6 +5,7 @@
 
 use alpaca_feed::message::Codec;
 use alpaca_feed::subscription::{Channel, Subscriptions};
+use ingest_switch::JobPlan;
 use secrecy::SecretString;
 
 use super::raw::Raw;
@@ -23,6 +24,16 @@ pub struct JobConfig {
     pub subscriptions: Subscriptions,
     /// Who we are.
     pub credentials: Credentials,
+}
+
+impl JobConfig {
+    /// What the job ingests if nothing is held, as the switch wants it.
+    #[must_use]
+    pub fn plan(&self) -> JobPlan {
+        let pairs =
+            self.subscriptions.iter().map(|(channel, symbol)| (channel.to_string(), symbol.to_owned()));
+        JobPlan { name: self.name.clone(), pairs: pairs.collect() }
+    }
 }
 
 /// The key pair sent to the venue.
@@ -84,6 +95,14 @@ impl Class {
             Self::News => true,
         }
     }
+}
+
+/// Channels on which the feed `name` can carry `symbol`; none if there is no such feed.
+#[must_use]
+pub fn feed_channels(name: &str, symbol: &str) -> Option<Vec<&'static str>> {
+    let class = FEEDS.iter().find(|feed| feed.name.eq_ignore_ascii_case(name))?.class;
+    let channels = if symbol == "*" || class.trades_pair(symbol) { class.channels() } else { &[] };
+    Some(channels.iter().map(|channel| channel.as_str()).collect())
 }
 
 /// Builds every job that the environment asks for.

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::time::Duration;
 
 use alpaca_feed::message::Codec;
@@ -36,7 +37,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.switch.poll, Duration::from_secs(5));
     assert_eq!(config.switch.env, None);
     assert_eq!(config.tenant, None);
-    assert_eq!(config.store, StoreConfig::Sqlite("market-ingest.db".into()));
+    assert!(matches!(config.store, StoreConfig::Sqlite(path) if path == Path::new("market-ingest.db")));
     assert_eq!(config.heartbeat_interval, Duration::from_secs(15));
     assert_eq!(config.sinks, [SinkConfig::Quotes]);
     assert_eq!(config.pacing.per_symbol_interval, Duration::from_secs(1));
@@ -121,11 +122,9 @@ fn every_problem_is_told_at_once() {
 
 #[test]
 fn settings_without_an_effect_are_refused_and_their_values_not_shown() {
-    for name in ["INGEST_SCHEDULE", "INGEST_BACKFILL", "INGEST_HEALTH_DIR", "INGEST_ADMIN_TOKEN"] {
-        let problems = read_keyed(&[(name, "hunter2")]).unwrap_err();
-        assert_eq!(problems.as_slice()[0].variable, name);
-        assert!(!problems.to_string().contains("hunter2"));
-    }
+    let problems = read_keyed(&[("INGEST_BACKFILL", "hunter2")]).unwrap_err();
+    assert_eq!(problems.as_slice()[0].variable, "INGEST_BACKFILL");
+    assert!(!problems.to_string().contains("hunter2"));
 }
 
 #[test]
@@ -134,13 +133,18 @@ fn secrets_are_never_shown() {
         [("APCA_API_KEY_ID", "AKSECRET"), ("APCA_API_SECRET_KEY", "topsecret")]
             .map(|(n, v)| (n.to_owned(), v.to_owned()))
     };
-    let config = Config::from_vars(vars(), true).unwrap();
+    let mut config = Config::from_vars(vars(), true).unwrap();
+    config.store = read_keyed(&[("INGEST_STORE", "postgres://user:topsecret@db/x")]).unwrap().store;
+    config.admin_token = read_keyed(&[("INGEST_ADMIN_TOKEN", "topsecret")]).unwrap().admin_token;
+    assert!(config.admin_token.is_some() && matches!(config.store, StoreConfig::Postgres(_)));
     for text in [format!("{config:?}"), listing(vars())] {
         assert!(!text.contains("AKSECRET") && !text.contains("topsecret"), "{text}");
     }
     for (name, value) in [
-        ("INGEST_STORE", "postgres://user:hunter2@db/x"),
+        ("INGEST_STORE", "mysql://user:hunter2@db/x"),
         ("INGEST_STORE", "postgres:hunter2@db/x"),
+        ("INGEST_STORE", "postgres://user:hunter2@db:port/x"),
+        ("INGEST_STORE", "postgres://user:hunter2@db/x?sslmode=always"),
         ("ALPACA_STREAM_URL", "wss://k:hunter2@example.com"),
     ] {
         let problems = read(&[(name, value)]).unwrap_err();
@@ -219,7 +223,8 @@ fn the_store_follows_the_platform() {
             StoreConfig::Sqlite("/x.db".into()),
         ),
     ] {
-        assert_eq!(read_keyed(&vars).unwrap().store, expected, "{vars:?}");
+        let found = read_keyed(&vars).unwrap().store;
+        assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{vars:?}");
     }
 }
 
@@ -227,4 +232,17 @@ fn the_store_follows_the_platform() {
 fn a_platform_binds_every_address_and_logs_json() {
     let config = read_keyed(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]).unwrap();
     assert_eq!((config.bind.to_string().as_str(), config.log_format), ("0.0.0.0", LogFormat::Json));
+}
+
+#[test]
+fn a_feed_carries_its_own_kind_of_symbol_only() {
+    assert_eq!(feed_channels("nonsense", "AAPL"), None);
+    assert_eq!(feed_channels("news", "BTC/USD"), Some(vec!["news"]));
+    assert_eq!(feed_channels("crypto-us", "AAPL"), Some(vec![]));
+    assert_eq!(feed_channels("opra", "*"), Some(vec!["trades", "quotes"]));
+    for (feed, symbol) in [("iex", "AAPL"), ("crypto-us", "BTC/USD"), ("news", "AAPL")] {
+        let channels = feed_channels(feed, symbol).unwrap();
+        assert!(channels.iter().all(|channel| ingest_switch::CHANNELS.contains(channel)), "{channels:?}");
+        assert!(!channels.is_empty());
+    }
 }

@@ -25,7 +25,7 @@ fn decided(enabled: bool) -> Decided {
     let source = Source::new("file:/flag");
     let hold = Hold {
         source: source.clone(),
-        scope: Scope::All,
+        scope: Scope::ALL,
         reason: Some("maintenance".into()),
         actor: None,
         since: at(0).into(),
@@ -36,6 +36,8 @@ fn decided(enabled: bool) -> Decided {
         source: Some(source),
         holds: if enabled { Vec::new() } else { vec![hold] },
         flag_fresh: true,
+        doubts: Vec::new(),
+        generation: None,
         since: at(0).into(),
     };
     Decided { decision, at: Instant::now(), seq: 0 }

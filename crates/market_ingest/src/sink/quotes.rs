@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use alpaca_feed::message::Batch;
 use alpaca_feed::symbol::{SymbolId, Symbols};
+use futures_util::future::select_all;
 use ingest_status::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -20,7 +21,7 @@ use crate::config::Pacing;
 use crate::logging;
 use crate::store::{QuoteDocument, Store, StoreError};
 
-use super::{Counts, DRAIN_LIMIT, Drained};
+use super::{Counts, DRAIN_LIMIT, Drained, JobId, Part};
 use conflator::{Conflator, Latest};
 
 /// Firestore takes at most this many writes in one request.
@@ -58,7 +59,9 @@ const HEALTH_BAD: u8 = 2;
 
 #[derive(Debug)]
 struct DrainRequest {
+    part: Part,
     deadline: Instant,
+    drained: Drained,
     answer: oneshot::Sender<Drained>,
 }
 
@@ -83,13 +86,14 @@ impl Quotes {
         (Self { shared, drains }, writer)
     }
 
-    pub(super) fn accept(&self, batch: &Batch) {
-        self.shared.conflator().accept(batch);
+    pub(super) fn accept(&self, job: JobId, batch: &Batch) {
+        self.shared.conflator().accept(job, batch);
     }
 
-    pub(super) async fn drain(self) -> Drained {
+    pub(super) async fn drain(self, part: Part) -> Drained {
         let (answer, done) = oneshot::channel();
-        let request = DrainRequest { deadline: Instant::now() + DRAIN_LIMIT, answer };
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        let request = DrainRequest { part, deadline, drained: Drained::default(), answer };
         if self.drains.send(request).await.is_err() {
             return Drained::default();
         }
@@ -113,6 +117,26 @@ impl Shared {
     fn conflator(&self) -> MutexGuard<'_, Conflator> {
         self.conflator.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl DrainRequest {
+    fn covers(&self, shared: &Shared, symbol: SymbolId) -> bool {
+        self.part.covers(shared.conflator().job(symbol), symbol)
+    }
+
+    /// The asker may have left; then nobody waits for the answer.
+    fn answer(self) {
+        let _ = self.answer.send(self.drained);
+    }
+}
+
+/// Completes when one of the askers has left; never while there is none.
+async fn any_closed(requests: &mut [DrainRequest]) {
+    let closed = requests.iter_mut().map(|request| Box::pin(request.answer.closed()));
+    if closed.len() == 0 {
+        return std::future::pending().await;
+    }
+    select_all(closed).await;
 }
 
 impl QuotesWriter {
@@ -153,48 +177,66 @@ impl QuotesWriter {
         self.settle(&due, &documents, written);
     }
 
-    /// Writes everything waiting, regardless of pacing, until the deadline; then gives up the rest.
-    async fn drain(&mut self, mut request: DrainRequest) {
-        let mut drained = Drained::default();
+    /// Writes what is waiting of the requested parts, regardless of pacing, each until its deadline; then gives up
+    /// the rest of it. Requests that come meanwhile join, so that no job waits for another's drain.
+    async fn drain(&mut self, first: DrainRequest) {
+        let mut requests = vec![first];
         loop {
-            let waiting = self.shared.conflator().take_all(WRITE_MAX);
-            if waiting.is_empty() {
-                break;
+            while let Ok(more) = self.drains.try_recv() {
+                requests.push(more);
             }
+            // Resumed meanwhile: what is waiting is wanted again.
+            requests.retain(|request| !request.answer.is_closed());
+            let over = Instant::now();
+            for late in requests.extract_if(.., |request| request.deadline <= over) {
+                self.give_up(late);
+            }
+            let covered = |job, symbol| requests.iter().any(|request| request.part.covers(job, symbol));
+            let waiting = self.shared.conflator().take_waiting(WRITE_MAX, covered);
+            let Some(deadline) = requests.iter().map(|request| request.deadline).min() else { return };
+            if waiting.is_empty() {
+                requests.into_iter().for_each(DrainRequest::answer);
+                return;
+            }
+
             let documents = self.documents(&waiting);
+            let store = self.store.clone();
             let written = tokio::select! {
                 biased;
-                () = request.answer.closed() => None,
-                written = tokio::time::timeout_at(request.deadline, self.store.write_quotes(&documents)) => Some(written),
+                () = any_closed(&mut requests) => None,
+                Some(more) = self.drains.recv() => {
+                    requests.push(more);
+                    None
+                }
+                written = tokio::time::timeout_at(deadline, store.write_quotes(&documents)) => written.ok(),
             };
-            match written {
-                // Resumed meanwhile: what is waiting is wanted again.
-                None => {
-                    self.shared.conflator().give_back(&waiting);
-                    return;
+            let Some(written) = written else {
+                self.shared.conflator().give_back(&waiting);
+                continue;
+            };
+            let failed = written.is_err();
+            if !failed {
+                for request in &mut requests {
+                    let own =
+                        waiting.iter().filter(|(symbol, _)| request.covers(&self.shared, *symbol)).count();
+                    request.drained.delivered += own as u64;
                 }
-                Some(Ok(written)) => {
-                    if written.is_ok() {
-                        drained.delivered += waiting.len() as u64;
-                    }
-                    let failed = written.is_err();
-                    self.settle(&waiting, &documents, written);
-                    if failed {
-                        // The store answers with an error at once; do not spin until the deadline.
-                        let pause = tokio::time::sleep(Duration::from_millis(100));
-                        tokio::select! { () = request.answer.closed() => return, () = pause => {} }
-                    }
-                }
-                Some(Err(_)) => self.shared.conflator().give_back(&waiting),
             }
-            if Instant::now() >= request.deadline {
-                break;
+            self.settle(&waiting, &documents, written);
+            if failed {
+                // The store answers with an error at once; do not spin until the deadline.
+                let pause = tokio::time::sleep(Duration::from_millis(100));
+                tokio::select! { () = any_closed(&mut requests) => {}, () = pause => {} }
             }
         }
-        drained.dropped = self.shared.conflator().discard();
-        self.shared.counts.dropped.fetch_add(drained.dropped, Ordering::Relaxed);
-        // The asker may have left; then nobody waits for the answer.
-        let _ = request.answer.send(drained);
+    }
+
+    fn give_up(&self, mut request: DrainRequest) {
+        let part = &request.part;
+        let dropped = self.shared.conflator().discard(|job, symbol| part.covers(job, symbol));
+        self.shared.counts.dropped.fetch_add(dropped, Ordering::Relaxed);
+        request.drained.dropped = dropped;
+        request.answer();
     }
 
     fn settle(

@@ -1,25 +1,41 @@
-//! Firestore: one merge write a heartbeat, one `BatchWrite` a set of quotes.
+//! Firestore: one merge write a heartbeat, one `BatchWrite` a set of quotes, the control document by masks and
+//! preconditions.
 //!
 //! The client's plain `update` drops field transforms, so server times go through its batch writer,
-//! whose own endless retry is switched off: the callers decide what to repeat.
+//! whose own endless retry is switched off: the callers decide what to repeat. What the client's typed interface
+//! cannot say (raw values, the time of a read, a mask within a map) is said to the API itself.
 
+mod control;
+mod emulator;
+mod fleet;
+mod follow;
+mod history;
+mod reading;
+
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::firestore::errors::FirestoreError;
+use ::firestore::gcloud_sdk::google::firestore::v1 as api;
+use ::firestore::gcloud_sdk::google::firestore::v1::firestore_client::FirestoreClient;
+use ::firestore::gcloud_sdk::tonic::Status;
+use ::firestore::gcloud_sdk::{GoogleAuthMiddleware, prost_types};
 use ::firestore::{
     FirestoreBatchWriteResponse, FirestoreDb, FirestoreDbOptions, FirestoreFieldTransform,
     FirestoreFieldTransformType, FirestoreSimpleBatchWriteOptions, FirestoreSimpleBatchWriter,
     FirestoreTransformServerValue,
 };
 use google_cloud_auth::credentials::{Builder, Credentials};
-use ingest_status::Heartbeat;
+use ingest_status::{Heartbeat, Timestamp};
 use serde::{Serialize, Serializer};
 use tokio::sync::OnceCell;
 
+use self::emulator::Owner;
 use super::{CALL_LIMIT, QuoteDocument, StoreError, is_document_id};
 
 const PRODUCTION: &str = "https://firestore.googleapis.com";
+const TENANTS: &str = "tenants";
 const OPS: &str = "ops";
 const HEARTBEAT: &str = "market_ingest";
 const QUOTES: &str = "live_quotes";
@@ -28,12 +44,20 @@ const QUOTES: &str = "live_quotes";
 #[derive(Clone, Debug)]
 pub struct FirestoreStore {
     options: FirestoreDbOptions,
-    /// None for an emulator.
-    credentials: Option<Credentials>,
+    credentials: Credentials,
     /// Connected at the first call that succeeds in it, so that a store which is away can come back.
     db: Arc<OnceCell<FirestoreDb>>,
+    /// `projects/…/databases/…`
+    database: String,
     /// Path of the document (or of the root) below which the collections live.
     parent: String,
+}
+
+/// Documents as they stood at one time of the store's.
+struct Snapshot {
+    /// Those that exist.
+    documents: Vec<api::Document>,
+    read_at: Option<Timestamp>,
 }
 
 impl FirestoreStore {
@@ -53,29 +77,54 @@ impl FirestoreStore {
             .with_request_timeout(CALL_LIMIT)
             .with_max_retries(0);
         let credentials = match emulator_host {
-            Some(_) => None,
-            None => Some(Builder::default().build()?),
+            Some(_) => Credentials::from(Owner::default()),
+            None => Builder::default().build()?,
         };
-        let root = format!("projects/{project}/databases/{}/documents", options.database_id);
+        let database = format!("projects/{project}/databases/{}", options.database_id);
         let parent = match tenant {
-            Some(tenant) => format!("{root}/tenants/{tenant}"),
-            None => root,
+            Some(tenant) => format!("{database}/documents/{TENANTS}/{tenant}"),
+            None => format!("{database}/documents"),
         };
-        Ok(Self { options, credentials, db: Arc::default(), parent })
+        Ok(Self { options, credentials, db: Arc::default(), database, parent })
     }
 
     async fn db(&self) -> Result<&FirestoreDb, FirestoreError> {
         self.db
-            .get_or_try_init(|| async {
-                let options = self.options.clone();
-                match &self.credentials {
-                    Some(credentials) => FirestoreDb::with_options_auth(options, credentials.clone()).await,
-                    // With FIRESTORE_EMULATOR_HOST in the environment the client sends the
-                    // emulator's own token, without which it accepts no batch.
-                    None => FirestoreDb::with_options(options).await,
-                }
+            .get_or_try_init(|| {
+                FirestoreDb::with_options_auth(self.options.clone(), self.credentials.clone())
             })
             .await
+    }
+
+    /// The API itself, on the client's connection.
+    async fn api(&self) -> Result<FirestoreClient<GoogleAuthMiddleware>, FirestoreError> {
+        Ok(self.db().await?.client().get())
+    }
+
+    /// Documents by their full names; one that does not exist is left out.
+    async fn get(&self, documents: Vec<String>) -> Result<Snapshot, StoreError> {
+        let request = api::BatchGetDocumentsRequest {
+            database: self.database.clone(),
+            documents,
+            ..Default::default()
+        };
+        let mut answers = self.api().await?.batch_get_documents(request).await.map_err(failed)?.into_inner();
+        let mut snapshot = Snapshot { documents: Vec::new(), read_at: None };
+        while let Some(answer) = answers.message().await.map_err(failed)? {
+            snapshot.read_at = answer.read_time.and_then(time).or(snapshot.read_at);
+            if let Some(api::batch_get_documents_response::Result::Found(document)) = answer.result {
+                snapshot.documents.push(document);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Writes one document.
+    async fn commit(&self, write: api::Write) -> Result<(), Status> {
+        let request =
+            api::CommitRequest { database: self.database.clone(), writes: vec![write], ..Default::default() };
+        let mut api = self.api().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        api.commit(request).await.map(|_| ())
     }
 
     pub(super) async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
@@ -95,17 +144,6 @@ impl FirestoreStore {
             Some(Err(message)) => Err(StoreError::Refused(message)),
             Some(Ok(())) | None => Ok(()),
         }
-    }
-
-    pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
-        let db = self.db().await?;
-        let found = db.fluent().select().by_id_in(OPS).parent(&self.parent).obj().one(HEARTBEAT).await;
-        found.map_err(|error| {
-            if let FirestoreError::DeserializeError(error) = &error {
-                return StoreError::Unparsable(error.to_string());
-            }
-            error.into()
-        })
     }
 
     pub(super) async fn write_quotes(
@@ -139,6 +177,20 @@ impl FirestoreStore {
         let options = FirestoreSimpleBatchWriteOptions::new().with_retry_max_elapsed_time(Duration::ZERO);
         self.db().await?.create_simple_batch_writer_with_options(options).await
     }
+}
+
+fn failed(status: Status) -> StoreError {
+    FirestoreError::from(status).into()
+}
+
+fn time(ts: prost_types::Timestamp) -> Option<Timestamp> {
+    jiff::Timestamp::new(ts.seconds, ts.nanos).ok().map(Timestamp::from)
+}
+
+/// Between half of a wait and all of it: who was refused together must not come back together.
+fn jittered(wait: Duration) -> Duration {
+    let share = RandomState::new().hash_one(wait) % 1024;
+    wait.mul_f64(0.5 + share as f64 / 2048.0)
 }
 
 /// One result a write; code 0 is gRPC's OK.

@@ -201,6 +201,28 @@ fn a_failure_just_before_a_pause_does_not_delay_the_resume() {
 }
 
 #[test]
+fn a_flapping_switch_dials_once_a_second_and_its_last_word_wins() {
+    let limits = Limits { redial_min: secs(1.0), ..LIMITS };
+    let mut rig = Rig::halted(SPY);
+    rig.machine = Lifecycle::new(limits, set(SPY), 7);
+    let (mut dials, start) = (Vec::new(), rig.now);
+    for flip in 0..1_000 {
+        rig.now = start + Duration::from_millis(flip);
+        rig.machine.handle_timeout(rig.now);
+        let wanted = flip % 2 == 1;
+        rig.wanted(wanted);
+        assert!(wanted || rig.machine.phase() == Phase::Halted, "a pause is never put off");
+        dials.extend(
+            std::iter::from_fn(|| rig.machine.poll_command()).filter(|c| matches!(c, Command::Dial(_))),
+        );
+    }
+    assert_eq!((dials.len(), rig.machine.phase()), (1, Phase::Waiting));
+    rig.pass_to_deadline();
+    assert!(rig.now <= start + secs(1.01), "a resume waits for a second at most");
+    rig.expect(&[dial(2)]);
+}
+
+#[test]
 fn shutdown_closes_the_socket_first_and_nothing_follows() {
     for stage in STAGES {
         let mut rig = Rig::in_stage(stage);

@@ -11,6 +11,7 @@ use alpaca_feed::symbol::SymbolId;
 use tokio::time::Instant;
 
 use crate::config::Pacing;
+use crate::sink::JobId;
 
 /// The newest state of one symbol; prices of 0 mean a side without a quote. `ts` in ns UTC.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,6 +38,8 @@ pub(super) struct Conflator {
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     quote: Option<Latest>,
+    /// Whose quote that is.
+    job: JobId,
     last_trade_price: Option<f64>,
     waits: bool,
     written_at: Option<Instant>,
@@ -54,15 +57,16 @@ impl Conflator {
     }
 
     /// Takes up events in order of receipt.
-    pub(super) fn accept(&mut self, batch: &Batch) {
+    pub(super) fn accept(&mut self, job: JobId, batch: &Batch) {
         for event in &batch.events {
-            self.accept_one(event);
+            self.accept_one(job, event);
         }
     }
 
-    fn accept_one(&mut self, event: &Event) {
+    fn accept_one(&mut self, job: JobId, event: &Event) {
         if let Some(quote) = event.quote() {
             let entry = self.entry(quote.symbol);
+            entry.job = job;
             entry.quote = Some(Latest {
                 ts: quote.ts,
                 bid_price: quote.bid_price,
@@ -107,18 +111,24 @@ impl Conflator {
         due
     }
 
-    /// At most `limit` waiting symbols, regardless of pacing.
-    pub(super) fn take_all(&mut self, limit: usize) -> Vec<(SymbolId, Latest)> {
-        let count = self.waiting.len().min(limit);
-        let symbols: Vec<SymbolId> = self.waiting.drain(..count).collect();
-        symbols
-            .into_iter()
-            .filter_map(|symbol| {
-                let entry = self.entry(symbol);
+    /// At most `limit` of the waiting symbols that `which` names, regardless of pacing.
+    pub(super) fn take_waiting(
+        &mut self,
+        limit: usize,
+        which: impl Fn(JobId, SymbolId) -> bool,
+    ) -> Vec<(SymbolId, Latest)> {
+        let (mut taken, mut kept) = (Vec::new(), VecDeque::new());
+        for symbol in std::mem::take(&mut self.waiting) {
+            let entry = self.entry(symbol);
+            if taken.len() < limit && which(entry.job, symbol) {
                 entry.waits = false;
-                entry.latest().map(|latest| (symbol, latest))
-            })
-            .collect()
+                taken.extend(entry.latest().map(|latest| (symbol, latest)));
+            } else {
+                kept.push_back(symbol);
+            }
+        }
+        self.waiting = kept;
+        taken
     }
 
     /// These could not be written: their symbols wait again, with what is newest by now.
@@ -129,13 +139,14 @@ impl Conflator {
         }
     }
 
-    /// Nothing waits any more; says how many did.
-    pub(super) fn discard(&mut self) -> u64 {
-        let count = self.waiting.len() as u64;
-        for symbol in std::mem::take(&mut self.waiting) {
-            self.entry(symbol).waits = false;
-        }
-        count
+    /// Gives up the waiting symbols that `which` names; says how many they were.
+    pub(super) fn discard(&mut self, which: impl Fn(JobId, SymbolId) -> bool) -> u64 {
+        self.take_waiting(usize::MAX, which).len() as u64
+    }
+
+    /// Whose quote the symbol's newest is.
+    pub(super) fn job(&mut self, symbol: SymbolId) -> JobId {
+        self.entry(symbol).job
     }
 
     fn wait(&mut self, symbol: SymbolId) {

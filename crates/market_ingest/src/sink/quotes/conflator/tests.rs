@@ -62,7 +62,7 @@ fn check(due: &[(SymbolId, Latest)], expected: &[(&str, f64)]) {
 fn only_the_newest_quote_of_a_symbol_is_written_and_only_once() {
     let mut conflator = Conflator::new(PACING);
     let start = Instant::now();
-    conflator.accept(&batch(&["q A 1 2", "q B 5 6", "q A 3 4"]));
+    conflator.accept(JobId(0), &batch(&["q A 1 2", "q B 5 6", "q A 3 4"]));
     check(&conflator.take_due(start, 500), &[("A", 3.0), ("B", 5.0)]);
     check(&conflator.take_due(start + Duration::from_secs(9), 500), &[]);
 }
@@ -71,11 +71,11 @@ fn only_the_newest_quote_of_a_symbol_is_written_and_only_once() {
 fn a_symbol_waits_its_interval_and_then_shows_its_newest() {
     let mut conflator = Conflator::new(PACING);
     let start = Instant::now();
-    conflator.accept(&batch(&["q A 1 2"]));
+    conflator.accept(JobId(0), &batch(&["q A 1 2"]));
     check(&conflator.take_due(start, 500), &[("A", 1.0)]);
-    conflator.accept(&batch(&["q A 2 3"]));
+    conflator.accept(JobId(0), &batch(&["q A 2 3"]));
     check(&conflator.take_due(start + Duration::from_millis(999), 500), &[]);
-    conflator.accept(&batch(&["q A 7 8"]));
+    conflator.accept(JobId(0), &batch(&["q A 7 8"]));
     check(&conflator.take_due(start + Duration::from_millis(1000), 500), &[("A", 7.0)]);
 }
 
@@ -85,7 +85,7 @@ fn the_global_rate_holds_after_the_burst() {
     let start = Instant::now();
     let lines: Vec<String> = (0..100).map(|i| format!("q S{i} {i}.5 200")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    conflator.accept(&batch(&lines));
+    conflator.accept(JobId(0), &batch(&lines));
     assert_eq!(conflator.take_due(start, 500).len(), 40, "the burst");
     assert_eq!(conflator.take_due(start, 500).len(), 0);
     let mut taken = 0;
@@ -100,10 +100,10 @@ fn a_hot_symbol_does_not_starve_the_others() {
     let slow = Pacing { per_symbol_interval: Duration::ZERO, writes_per_s: 1.0, burst: 1.0, ..PACING };
     let mut conflator = Conflator::new(slow);
     let start = Instant::now();
-    conflator.accept(&batch(&["q HOT 1 2", "q B 1 2", "q C 1 2"]));
+    conflator.accept(JobId(0), &batch(&["q HOT 1 2", "q B 1 2", "q C 1 2"]));
     let mut order = Vec::new();
     for second in 0..6 {
-        conflator.accept(&batch(&["q HOT 9 9.5"]));
+        conflator.accept(JobId(0), &batch(&["q HOT 9 9.5"]));
         let due = conflator.take_due(start + Duration::from_secs(second), 500);
         order.extend(bids(&due).into_iter().map(|(symbol, _)| symbol));
     }
@@ -114,9 +114,9 @@ fn a_hot_symbol_does_not_starve_the_others() {
 fn what_could_not_be_written_waits_again_with_its_newest() {
     let mut conflator = Conflator::new(PACING);
     let start = Instant::now();
-    conflator.accept(&batch(&["q A 1 2", "q B 1 2"]));
+    conflator.accept(JobId(0), &batch(&["q A 1 2", "q B 1 2"]));
     let due = conflator.take_due(start, 500);
-    conflator.accept(&batch(&["q A 4 5"]));
+    conflator.accept(JobId(0), &batch(&["q A 4 5"]));
     conflator.give_back(&due);
     check(&conflator.take_due(start, 500), &[("A", 4.0), ("B", 1.0)]);
 }
@@ -125,12 +125,12 @@ fn what_could_not_be_written_waits_again_with_its_newest() {
 fn a_trade_is_shown_beside_the_quote_and_never_alone() {
     let mut conflator = Conflator::new(PACING);
     let start = Instant::now();
-    conflator.accept(&batch(&["t A 10.5"]));
+    conflator.accept(JobId(0), &batch(&["t A 10.5"]));
     check(&conflator.take_due(start, 500), &[]);
-    conflator.accept(&batch(&["q A 10 11"]));
+    conflator.accept(JobId(0), &batch(&["q A 10 11"]));
     let due = conflator.take_due(start, 500);
     assert_eq!(due[0].1.last_trade_price, Some(10.5));
-    conflator.accept(&batch(&["t A 10.75"]));
+    conflator.accept(JobId(0), &batch(&["t A 10.75"]));
     let due = conflator.take_due(start + Duration::from_secs(2), 500);
     assert_eq!((due[0].1.bid_price, due[0].1.last_trade_price), (10.0, Some(10.75)));
 }
@@ -139,10 +139,10 @@ fn a_trade_is_shown_beside_the_quote_and_never_alone() {
 fn nothing_of_before_a_pause_is_written_after_a_discard() {
     let mut conflator = Conflator::new(PACING);
     let start = Instant::now();
-    conflator.accept(&batch(&["q A 1 2", "q B 1 2"]));
-    assert_eq!(conflator.discard(), 2);
+    conflator.accept(JobId(0), &batch(&["q A 1 2", "q B 1 2"]));
+    assert_eq!(conflator.discard(|_, _| true), 2);
     check(&conflator.take_due(start, 500), &[]);
-    conflator.accept(&batch(&["q B 3 4"]));
+    conflator.accept(JobId(0), &batch(&["q B 3 4"]));
     check(&conflator.take_due(start, 500), &[("B", 3.0)]);
 }
 
@@ -151,8 +151,8 @@ fn draining_ignores_the_pace_but_not_the_size_of_a_request() {
     let mut conflator = Conflator::new(PACING);
     let lines: Vec<String> = (0..100).map(|i| format!("q D{i} 1 2")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    conflator.accept(&batch(&lines));
-    assert_eq!(conflator.take_all(60).len(), 60);
-    assert_eq!(conflator.take_all(60).len(), 40);
-    assert_eq!(conflator.take_all(60).len(), 0);
+    conflator.accept(JobId(0), &batch(&lines));
+    assert_eq!(conflator.take_waiting(60, |_, _| true).len(), 60);
+    assert_eq!(conflator.take_waiting(60, |_, _| true).len(), 40);
+    assert_eq!(conflator.take_waiting(60, |_, _| true).len(), 0);
 }

@@ -1,0 +1,140 @@
+//! `history`, `gaps` and `fleet`: what was, what is missing, and everybody at once.
+
+use ingest_status::{Standing, Timestamp};
+use market_ingest::history::PauseRecord;
+use serde_json::{Value, json};
+
+use crate::answer::{Answer, Exit, Failure};
+use crate::paint::{self, Table, cell};
+use crate::remote::{self, Remote};
+use crate::shape;
+
+/// Past and standing pauses, newest first.
+pub(crate) async fn history(remote: &Remote, limit: u32) -> Result<Answer, Failure> {
+    let pauses = remote.history(limit).await?;
+    let mut text = String::new();
+    if pauses.is_empty() {
+        text.push_str("no pause is recorded\n");
+    } else {
+        past(&pauses, jiff::Timestamp::now().into()).write(&mut text, 0);
+    }
+    Ok(Answer {
+        exit: Exit::Effective,
+        text,
+        json: json!({ "pauses": pauses.iter().map(record).collect::<Vec<_>>() }),
+    })
+}
+
+fn past(pauses: &[PauseRecord], now: Timestamp) -> Table {
+    let mut table =
+        Table::new(&["PAUSED AT", "LASTED", "SCOPE", "SOURCE", "BY", "EFFECTIVE AFTER", "DRAINED", "REASON"]);
+    for pause in pauses {
+        let lasted = match (pause.resumed_at, pause.duration_s) {
+            (None, _) => {
+                (paint::HELD, format!("stands, {}", paint::span(now.seconds_since(pause.paused_at))))
+            }
+            (Some(_), Some(seconds)) => cell(paint::span(seconds)),
+            (Some(resumed), None) => cell(paint::span(resumed.seconds_since(pause.paused_at))),
+        };
+        let effective = pause.effective_at.map_or_else(
+            || (paint::BAD, if pause.resumed_at.is_none() { "not yet" } else { "never" }.to_owned()),
+            |at| cell(format!("{:.2} s", at.seconds_since(pause.paused_at).max(0.0))),
+        );
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([
+            cell(paint::whole_seconds(pause.paused_at)),
+            lasted,
+            cell(pause.scope.clone()),
+            cell(pause.source.clone()),
+            cell(or_dash(&pause.actor)),
+            effective,
+            cell(pause.messages_drained.to_string()),
+            cell(or_dash(&pause.reason)),
+        ]);
+    }
+    table
+}
+
+fn record(pause: &PauseRecord) -> Value {
+    let mut record = json!(pause);
+    record["id"] = json!(pause.id);
+    record
+}
+
+/// Intervals without data: none are recorded by this version, and it says so.
+pub(crate) fn gaps() -> Answer {
+    let text = "gaps are not recorded by this version, so none can be shown; what a pause left out is between \
+                paused_at and resumed_at in `ingestctl history`\n";
+    Answer { exit: Exit::Effective, text: text.to_owned(), json: json!({ "recorded": false, "gaps": [] }) }
+}
+
+/// Every tenant's heartbeat with its verdict.
+pub(crate) async fn fleet(remote: &Remote) -> Result<Answer, Failure> {
+    let fleet = remote.fleet().await?;
+    let mut table = Table::new(&["TENANT", "VERDICT", "AGE", "INSTANCE", "JOBS", "SENTENCE"]);
+    let mut tenants = Vec::new();
+    let mut well = !fleet.is_empty();
+    for observed in &fleet {
+        let verdict = remote::verdict(observed);
+        well &= matches!(verdict.standing, Standing::Live | Standing::Paused);
+        let beat = observed.heartbeat.as_ref().and_then(|beat| beat.as_ref().ok());
+        let jobs = beat.map(|beat| beat.jobs.keys().map(String::as_str).collect::<Vec<_>>().join(" "));
+        table.row([
+            cell(observed.tenant.clone().unwrap_or_else(|| "(none)".to_owned())),
+            (paint::of(verdict.standing), verdict.standing.as_str().to_owned()),
+            cell(verdict.age_s.map_or_else(|| "-".to_owned(), paint::span)),
+            cell(beat.map_or_else(|| "-".to_owned(), |beat| beat.instance_id.clone())),
+            cell(jobs.unwrap_or_else(|| "-".to_owned())),
+            cell(verdict.sentence.clone()),
+        ]);
+        tenants.push(json!({
+            "tenant": observed.tenant,
+            "verdict": shape::verdict(&verdict),
+            "heartbeat": beat,
+        }));
+    }
+    let mut text = String::new();
+    if fleet.is_empty() {
+        text.push_str("there is no heartbeat in this store\n");
+    } else {
+        table.write(&mut text, 0);
+    }
+    let exit = if well { Exit::Effective } else { Exit::NoProducer };
+    Ok(Answer { exit, text, json: json!({ "tenants": tenants }) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standing_pause_and_one_that_was_never_effective_are_told() {
+        let at = |s: i64| Timestamp::from_microseconds(s * 1_000_000).expect("in range");
+        let done = PauseRecord {
+            id: "1".to_owned(),
+            scope: "all".to_owned(),
+            source: "control:all-ann".to_owned(),
+            reason: Some("works".to_owned()),
+            actor: Some("ann".to_owned()),
+            paused_at: at(0),
+            effective_at: Some(at(1)),
+            resumed_at: Some(at(90)),
+            duration_s: Some(90.0),
+            messages_drained: 7,
+            gap_ids: Vec::new(),
+        };
+        let standing = PauseRecord {
+            effective_at: None,
+            resumed_at: None,
+            duration_s: None,
+            paused_at: at(100),
+            ..done.clone()
+        };
+        let mut text = String::new();
+        past(&[standing, done.clone()], at(103)).write(&mut text, 0);
+        let text = anstream::adapter::strip_str(&text).to_string();
+        assert!(text.contains("stands, 3.0 s") && text.contains("not yet"), "{text}");
+        assert!(text.contains("1 min 30 s") && text.contains("1.00 s") && text.contains("ann"), "{text}");
+        assert_eq!(record(&done)["id"], "1");
+    }
+}

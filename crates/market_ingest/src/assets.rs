@@ -1,0 +1,254 @@
+//! `data_ingest_state`: the table of assets in an SQL store. Operators write `pause_fetch`, which is a hold on that
+//! asset's channel; the service keeps `status` and the time of the newest event up to date, paused or not.
+//!
+//! A row is a symbol and a channel, `1m` standing for minute bars. A crypto pair quoted in USD is named by its base
+//! alone, `BTC` for `BTC/USD`, and any other pair without its slash: the table's own convention.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alpaca_feed::message::Batch;
+use alpaca_feed::subscription::EVERY_SYMBOL;
+use alpaca_feed::symbol::{SymbolId, Symbols};
+use ingest_status::Timestamp;
+use ingest_switch::{CHANNELS, Coverage, JobPlan, Notes, Observation, Scope, Source};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::filter::event_bits;
+use crate::logging;
+use crate::report::Report;
+use crate::store::{AssetRow, AssetUpdate, Store};
+
+/// Rows are kept up this often; a status that changed is among them.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Times alone are written at every so many-th turn.
+const TIMES_EVERY: u64 = 5;
+/// Rows written at once; the rest follows a second later, oldest change first.
+const WRITE_MAX: usize = 1_000;
+
+/// Time of the newest delivered event by symbol and channel, ns UTC; 0 before the first.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    // Locked once a turn by a pump and once a second by the writer, never across an await.
+    times: Mutex<Vec<[i64; CHANNELS.len()]>>,
+}
+
+impl Newest {
+    pub(crate) fn accept(&self, batch: &Batch) {
+        let mut times = self.times();
+        for event in &batch.events {
+            let bits = event_bits(event.kind());
+            let Some(symbol) = event.symbol().filter(|_| bits != 0) else { continue };
+            if symbol.index() >= times.len() {
+                times.resize(symbol.index() + 1, [0; CHANNELS.len()]);
+            }
+            times[symbol.index()][bits.trailing_zeros() as usize] = event.ts();
+        }
+    }
+
+    /// A panic elsewhere leaves the table whole: a call only ever sets numbers.
+    fn times(&self) -> MutexGuard<'_, Vec<[i64; CHANNELS.len()]>> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Symbols by their names in the table, and the other way round.
+#[derive(Clone, Debug)]
+pub(crate) struct AssetNames {
+    symbols: BTreeMap<String, String>,
+    names: BTreeMap<String, String>,
+}
+
+impl AssetNames {
+    /// Names every symbol that the jobs subscribe to by name; one that comes with `*` is named as the venue does.
+    pub(crate) fn new(plans: &[JobPlan]) -> Self {
+        let named: HashSet<&str> =
+            plans.iter().flat_map(|plan| &plan.pairs).map(|(_, symbol)| symbol.as_str()).collect();
+        let name = |symbol: &str| match symbol.split_once('/') {
+            Some((base, "USD")) if !named.contains(base) => base.to_owned(),
+            Some((base, quote)) => format!("{base}{quote}"),
+            None => symbol.to_owned(),
+        };
+        let symbols = named.iter().filter(|symbol| **symbol != EVERY_SYMBOL);
+        let names: BTreeMap<String, String> =
+            symbols.map(|symbol| ((*symbol).to_owned(), name(symbol))).collect();
+        Self { symbols: names.iter().map(|(symbol, name)| (name.clone(), symbol.clone())).collect(), names }
+    }
+
+    fn of<'a>(&'a self, symbol: &'a str) -> &'a str {
+        self.names.get(symbol).map_or(symbol, String::as_str)
+    }
+
+    /// The hold that a row asks for, if it does. A row whose timeframe is no channel holds the asset on all of them.
+    pub(crate) fn hold(&self, row: &AssetRow) -> Option<(Source, Observation)> {
+        if !row.pause_fetch {
+            return None;
+        }
+        let name = &row.canonical_symbol;
+        let symbol = Scope::symbol(self.symbols.get(&name.to_uppercase()).unwrap_or(name));
+        let scope = symbol.clone().on_channel(channel(&row.timeframe)).unwrap_or(symbol);
+        let notes = Notes { reason: row.notes.clone(), ..Notes::default() };
+        let source = Source::control(&format!("data_ingest_state/{name}/{}", row.timeframe));
+        // Not `updated_at`: our own writing of the status moves it.
+        Some((source, Observation::Off { scope, notes, since: None }))
+    }
+}
+
+/// Minute bars are called `1m` in the table.
+fn channel(timeframe: &str) -> &str {
+    if timeframe == "1m" { "bars" } else { timeframe }
+}
+
+fn timeframe(channel: &str) -> &str {
+    if channel == "bars" { "1m" } else { channel }
+}
+
+/// Keeps the rows up.
+#[derive(Debug)]
+pub(crate) struct Assets {
+    pub(crate) store: Store,
+    pub(crate) newest: Arc<Newest>,
+    pub(crate) symbols: Arc<Symbols>,
+    pub(crate) names: AssetNames,
+    pub(crate) plans: Vec<JobPlan>,
+    pub(crate) report: Arc<Report>,
+}
+
+/// A row's name and timeframe.
+type Key = (String, &'static str);
+
+impl Assets {
+    /// Writes what has changed until the process stops: a status within a second, times every few seconds.
+    pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let mut written: BTreeMap<Key, AssetUpdate> = BTreeMap::new();
+        let mut failing = false;
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for turn in 0_u64.. {
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => {}
+            }
+            let times_too = turn % TIMES_EVERY == 0;
+            let is_new = |key: &Key, row: &AssetUpdate| match written.get(key) {
+                Some(old) => old.status != row.status || (times_too && old != row),
+                None => true,
+            };
+            let rows = self.rows();
+            let new: Vec<_> =
+                rows.into_iter().filter(|(key, row)| is_new(key, row)).take(WRITE_MAX).collect();
+            if new.is_empty() {
+                continue;
+            }
+            let updates: Vec<AssetUpdate> = new.iter().map(|(_, row)| row.clone()).collect();
+            match self.store.write_assets(&updates).await {
+                Ok(()) => {
+                    written.extend(new);
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("data_ingest_state is kept up again");
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        let error = logging::chain(&error);
+                        tracing::warn!(error, "data_ingest_state cannot be kept up; its pauses still count");
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the rows should hold now: everything subscribed by name, and everything that came by `*`.
+    fn rows(&self) -> BTreeMap<Key, AssetUpdate> {
+        // What is comes before what was asked, so that a hold is told only when its effect is complete.
+        let jobs = self.report.jobs();
+        let decided = self.report.decision();
+        let coverage = Coverage::new(&decided.decision.holds);
+        let times = self.newest.times().clone();
+        let mut rows = BTreeMap::new();
+        for plan in &self.plans {
+            let at_rest =
+                jobs.iter().any(|job| *job.name == *plan.name && job.at_rest_seq == Some(decided.seq));
+            let mut add = |name: &str, symbol: &str, at: usize, ts: Option<i64>| {
+                let held = at_rest && coverage.is_held(&plan.name, symbol, CHANNELS[at]);
+                let timeframe = timeframe(CHANNELS[at]);
+                let row = rows.entry((name.to_owned(), timeframe)).or_insert_with(|| AssetUpdate {
+                    canonical_symbol: name.to_owned(),
+                    timeframe: timeframe.to_owned(),
+                    status: "paused",
+                    last_event_ts: None,
+                });
+                // Another job may ingest the same asset: it is paused when all are.
+                if !held {
+                    row.status = "running";
+                }
+                row.last_event_ts = ts.map(Timestamp::from_nanoseconds);
+            };
+            let seen = |symbol: SymbolId, at: usize| {
+                times.get(symbol.index()).map(|times| times[at]).filter(|ts| *ts != 0)
+            };
+            for (channel, symbol) in &plan.pairs {
+                let Some(at) = CHANNELS.iter().position(|own| own == channel) else { continue };
+                if symbol != EVERY_SYMBOL {
+                    let ts = self.symbols.find(symbol).and_then(|id| seen(id, at));
+                    add(self.names.of(symbol), symbol, at, ts);
+                    continue;
+                }
+                let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
+                for (id, ts) in (0..count).map(SymbolId).filter_map(|id| Some((id, seen(id, at)?))) {
+                    let symbol = self.symbols.name(id);
+                    add(self.names.of(&symbol), &symbol, at, Some(ts));
+                }
+            }
+        }
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(symbols: &[&str]) -> JobPlan {
+        let pairs = symbols.iter().map(|symbol| ("trades".to_owned(), (*symbol).to_owned())).collect();
+        JobPlan { name: "a".to_owned(), pairs }
+    }
+
+    #[track_caller]
+    fn check(monitored: &[&str], name: &str, timeframe: &str, scope: &str) {
+        let row = AssetRow {
+            canonical_symbol: name.to_owned(),
+            timeframe: timeframe.to_owned(),
+            pause_fetch: true,
+            notes: None,
+            updated_at: None,
+        };
+        let held = AssetNames::new(&[plan(monitored)]).hold(&row);
+        let Some((source, Observation::Off { scope: found, .. })) = held else { panic!("{held:?}") };
+        assert_eq!(found.to_string(), scope);
+        assert_eq!(source.as_str(), format!("control:data_ingest_state/{name}/{timeframe}"));
+    }
+
+    #[test]
+    fn a_row_is_a_hold_on_its_asset_and_channel() {
+        check(&["AAPL"], "AAPL", "1m", "symbol:AAPL/bars");
+        check(&["AAPL"], "aapl", "trades", "symbol:AAPL/trades");
+        check(&["BTC/USD"], "BTC", "quotes", "symbol:BTC/USD/quotes");
+        check(&["BTC/USD", "BTC"], "BTC", "1m", "symbol:BTC/bars");
+        check(&["BTC/USD", "BTC"], "BTCUSD", "1m", "symbol:BTC/USD/bars");
+        check(&["ETH/BTC"], "ethbtc", "1m", "symbol:ETH/BTC/bars");
+        check(&["*"], "XAGUSD", "1m", "symbol:XAGUSD/bars");
+        check(&["AAPL"], "AAPL", "1h", "symbol:AAPL");
+        let free = AssetRow {
+            canonical_symbol: "AAPL".to_owned(),
+            timeframe: "1m".to_owned(),
+            pause_fetch: false,
+            notes: None,
+            updated_at: None,
+        };
+        assert_eq!(AssetNames::new(&[]).hold(&free), None);
+    }
+}

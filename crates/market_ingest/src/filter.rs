@@ -1,0 +1,139 @@
+//! What of one job is held now: what to subscribe to, and which of the events that still come to leave out.
+//!
+//! A hold is a scope with patterns, a message is a symbol's number: the answer is looked up once per symbol and
+//! kept, so that a message costs one array access however many holds there are. Events of a held symbol come
+//! between a hold and the venue's answer, and always where the job subscribes to `*`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use alpaca_feed::message::{Batch, Event, Kind};
+use alpaca_feed::subscription::{EVERY_SYMBOL, Subscriptions};
+use alpaca_feed::symbol::{SymbolId, Symbols};
+use ingest_switch::{CHANNELS, JobCoverage};
+
+/// Not yet looked up; no channel has this bit.
+const UNASKED: u16 = 1 << 15;
+
+/// Symbols named in a report at most; more are counted.
+const NAMED_MAX: usize = 1_000;
+
+pub(crate) struct Filter {
+    coverage: JobCoverage,
+    symbols: Arc<Symbols>,
+    /// By symbol: a bit for each held channel of [`CHANNELS`], or [`UNASKED`].
+    held: Vec<u16>,
+}
+
+impl Filter {
+    pub(crate) fn new(coverage: JobCoverage, symbols: Arc<Symbols>) -> Self {
+        Self { coverage, symbols, held: Vec::new() }
+    }
+
+    /// What of `base` is not held.
+    pub(crate) fn desired(&self, base: &Subscriptions) -> Subscriptions {
+        let free = |channel: &str, symbol: &str| self.coverage.held_channels(symbol) & bit(channel) == 0;
+        base.iter().filter(|(channel, symbol)| free(channel.as_str(), symbol)).collect()
+    }
+
+    /// Takes held events out of the batch; says how many.
+    pub(crate) fn apply(&mut self, batch: &mut Batch) -> u64 {
+        if self.coverage.is_nothing() || batch.events.is_empty() {
+            return 0;
+        }
+        let before = batch.events.len();
+        let mut events = std::mem::take(&mut batch.events);
+        events.retain(|event| !self.is_held(event));
+        batch.events = events;
+        (before - batch.events.len()) as u64
+    }
+
+    /// The known symbols whose quotes or trades are held; empty where nothing is.
+    pub(crate) fn held_symbols(&mut self) -> HashSet<SymbolId> {
+        if self.coverage.is_nothing() {
+            return HashSet::new();
+        }
+        let channels = bit("trades") | bit("quotes");
+        let known = u32::try_from(self.symbols.len()).unwrap_or(u32::MAX);
+        (0..known).map(SymbolId).filter(|symbol| self.held(*symbol) & channels != 0).collect()
+    }
+
+    /// What of `base` is held, for people: a symbol, or symbol and channel where the rest of it runs.
+    pub(crate) fn paused_symbols(&self, base: &Subscriptions) -> Vec<String> {
+        if self.coverage.is_nothing() {
+            return Vec::new();
+        }
+        let mut names = Vec::new();
+        let mut symbols: Vec<&str> = base.iter().map(|(_, symbol)| symbol).collect();
+        symbols.sort_unstable();
+        symbols.dedup();
+        for symbol in symbols.into_iter().filter(|symbol| *symbol != EVERY_SYMBOL) {
+            let held = self.coverage.held_channels(symbol);
+            let own: Vec<&str> =
+                base.iter().filter(|(_, own)| *own == symbol).map(|(channel, _)| channel.as_str()).collect();
+            if own.iter().all(|channel| held & bit(channel) != 0) {
+                names.push(symbol.to_owned());
+            } else {
+                let parts = own.iter().filter(|channel| held & bit(channel) != 0);
+                names.extend(parts.map(|channel| format!("{symbol}/{channel}")));
+            }
+        }
+        if names.len() > NAMED_MAX {
+            let more = names.len() - NAMED_MAX;
+            names.truncate(NAMED_MAX);
+            names.push(format!("and {more} more"));
+        }
+        names
+    }
+
+    fn is_held(&mut self, event: &Event) -> bool {
+        if let Event::News(news) = event {
+            // An article is held only if everything it is about is.
+            if news.symbols.is_empty() {
+                return self.coverage.held_channels(EVERY_SYMBOL) & bit("news") != 0;
+            }
+            return news.symbols.iter().all(|symbol| self.held(*symbol) & bit("news") != 0);
+        }
+        event.symbol().is_some_and(|symbol| self.held(symbol) & event_bits(event.kind()) != 0)
+    }
+
+    fn held(&mut self, symbol: SymbolId) -> u16 {
+        let at = symbol.index();
+        if at >= self.held.len() {
+            self.held.resize(at + 1, UNASKED);
+        }
+        if self.held[at] == UNASKED {
+            self.held[at] = self.coverage.held_channels(&self.symbols.name(symbol));
+        }
+        self.held[at]
+    }
+}
+
+/// The channel that an event came by. Corrections and cancellations come with trades; a type that is not known is
+/// nobody's.
+pub(crate) fn event_bits(kind: Kind) -> u16 {
+    const fn at(index: u32) -> u16 {
+        1 << index
+    }
+    match kind {
+        Kind::Trade | Kind::Correction | Kind::Cancel => at(0),
+        Kind::Quote => at(1),
+        Kind::Bar => at(2),
+        Kind::UpdatedBar => at(3),
+        Kind::DailyBar => at(4),
+        Kind::Status => at(5),
+        Kind::Luld => at(6),
+        Kind::Imbalance => at(7),
+        Kind::Orderbook => at(8),
+        Kind::Pricing => at(9),
+        Kind::News => at(10),
+        Kind::Unknown => 0,
+    }
+}
+
+fn bit(channel: &str) -> u16 {
+    CHANNELS.iter().position(|own| *own == channel).map_or(0, |at| 1 << at)
+}
+
+#[cfg(test)]
+mod tests;
