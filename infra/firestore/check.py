@@ -43,7 +43,8 @@ def ask(method, path, token):
 
 heartbeat, quote = "tenants/a/ops/market_ingest", "tenants/a/live_quotes/SPY"
 other, root = "tenants/a/ops/market_ingest_control", "ops/market_ingest"
-for path in (heartbeat, quote, other, root):
+pause = "tenants/a/ops/market_ingest/history/p"
+for path in (heartbeat, quote, other, root, pause):
     assert ask("PATCH", path, "owner") == 200, f"the emulator does not let the owner write {path}"
 
 own, foreign = reader(tenant="a"), reader(tenant="b")
@@ -55,6 +56,8 @@ cases = [
     ("a reader without a tenant does not", "GET", heartbeat, reader(), 403),
     ("nobody reads without signing in", "GET", heartbeat, None, 403),
     ("no reader reads other operations documents", "GET", other, own, 403),
+    ("no reader reads the history of pauses", "GET", pause, own, 403),
+    ("no reader places or releases holds", "PATCH", other, own, 403),
     ("no reader reads the root", "GET", root, own, 403),
     ("no reader writes the heartbeat", "PATCH", heartbeat, own, 403),
     ("no reader writes quotes", "PATCH", quote, own, 403),

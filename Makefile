@@ -1,0 +1,13 @@
+# The three words of the operations guide for Kubernetes; everything else a developer does is in the justfile.
+# NAMESPACE, CONTEXT, BY, REASON and TIMEOUT work as for the script: make k8s-pause NAMESPACE=staging REASON='upgrade'
+
+.PHONY: k8s-pause k8s-resume k8s-control-status
+
+k8s-pause:
+	@scripts/control-agent.sh pause
+
+k8s-resume:
+	@scripts/control-agent.sh resume
+
+k8s-control-status:
+	@scripts/control-agent.sh status
