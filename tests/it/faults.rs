@@ -44,10 +44,9 @@ fn a_refusal_that_only_a_person_can_cure_is_loud_and_slow_and_does_not_end_the_p
         assert_eq!(ready, 503);
         assert!(why.contains(&code.to_string()), "{why}");
         assert_eq!(http::get(&producer.url("/live")).unwrap().0, 200, "alive all the same");
-        let told = producer.log("job_refused");
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].json["severity"], "ERROR");
-        assert!(told[0].json["delay_s"].as_f64().unwrap() >= 60.0, "checked again slowly");
+        let [told] = producer.told("job_refused");
+        assert_eq!(told.json["severity"], "ERROR");
+        assert!(told.json["delay_s"].as_f64().unwrap() >= 60.0, "checked again slowly");
         assert!(producer.process.is_running());
     }
 }

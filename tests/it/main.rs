@@ -3,9 +3,21 @@
 #![allow(clippy::unwrap_used)]
 
 mod configuration;
+mod conformance;
+mod control;
 mod documents;
 mod faults;
+mod health_files;
+mod http_api;
+mod ingestctl;
+mod kubernetes;
 mod real_input;
+mod seed_agent_pause_operations;
+mod seed_ingest_enabled_flow;
+mod seed_job_pause_resume;
+mod seed_per_asset_pause;
 mod stop;
+mod stores_firestore;
+mod stores_sql;
 mod surface;
 mod switch;

@@ -168,6 +168,7 @@ fn every_variable_that_infra_sets_is_one_that_the_producer_reads() {
         "infra/cloudrun/env/market_ingest.env.yaml.example",
         "infra/cloudrun/services/market-ingest.service.yaml",
         "infra/cloudrun/workerpools/market-ingest.workerpool.yaml",
+        "infra/kubernetes/deployment.yaml",
     ] {
         let named = variables_in(path);
         assert!(named.len() >= 5, "{path}: {named:?}");

@@ -106,11 +106,10 @@ fn halts_and_resumes(edit: Edit) {
     producer.wait_status("paused", PAUSE_LIMIT, |s| s["status"] == "paused");
 
     // The last record, and the socket's end as the venue saw it.
-    let rest = producer.log("job_at_rest");
-    assert_eq!(rest.len(), 1);
-    let [halted] = &producer.edges("halted")[..] else { panic!("one halted") };
+    let [rest] = producer.told("job_at_rest");
+    let [halted] = producer.told_edges("halted");
     let decided_us = halted.time_us();
-    let last_record_us = decided_us + (rest[0].json["last_record_ms"].as_f64().unwrap() * 1e3) as i64;
+    let last_record_us = decided_us + (rest.json["last_record_ms"].as_f64().unwrap() * 1e3) as i64;
     let last_record_ms = (last_record_us - edited_us) as f64 / 1e3;
     let [closed] = &venue.events("close_received")[..] else { panic!("one close frame") };
     let close_ms = (closed["ts_us"].as_i64().unwrap() - edited_us) as f64 / 1e3;
@@ -246,8 +245,8 @@ fn a_pause_takes_effect_while_the_sink_hangs() {
     std::fs::write(&flag, "off\n").unwrap();
     producer.wait_status("paused", PAUSE_LIMIT, |s| s["status"] == "paused");
     println!("paused while the sink hangs: {:.0} ms", edited.elapsed().as_secs_f64() * 1e3);
-    let rest = producer.log("job_at_rest");
-    let dropped = rest[0].json["dropped"].as_u64().unwrap();
+    let [rest] = producer.told("job_at_rest");
+    let dropped = rest.json["dropped"].as_u64().unwrap();
     let counted = producer.metric(r#"market_ingest_sink_dropped_total{sink="quotes"}"#);
     assert!(
         dropped > 0 && counted == Some(dropped as f64),
@@ -280,8 +279,8 @@ fn what_a_venue_sends_after_the_pause_is_not_delivered() {
     std::fs::write(&flag, "off\n").unwrap();
     // It ignores the close frame, so the socket is open until the close limit.
     producer.wait_status("paused", PAUSE_LIMIT, |s| s["status"] == "paused");
-    let rest = producer.log("job_at_rest");
-    let took = |field: &str| rest[0].json[field].as_f64().unwrap();
+    let [rest] = producer.told("job_at_rest");
+    let took = |field: &str| rest.json[field].as_f64().unwrap();
     assert!(took("effect_ms") > 1000.0, "the venue held on: {} ms", took("effect_ms"));
     assert!(took("last_record_ms") <= 200.0, "last record {} ms after the pause", took("last_record_ms"));
 }

@@ -86,6 +86,17 @@ impl Process {
         assert!(status.expect("kill runs").success(), "kill -{name} {}", self.name);
     }
 
+    /// Resident memory, KiB.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    #[must_use]
+    pub fn memory_kib(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a running process");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Waits for its end, and for all of its output.
     ///
     /// # Panics

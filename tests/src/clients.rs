@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::child::Process;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -23,4 +26,25 @@ pub fn read_firestore(host: &str, project: &str, path: &str) -> Value {
         .expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What schemathesis says of an HTTP interface that it judges by its own description, with this token for writes; it
+/// works in `dir`.
+///
+/// # Panics
+/// When it is not installed, finds a fault, or takes longer than a minute.
+#[must_use]
+pub fn schemathesis(description: &str, token: &str, dir: &Path) -> String {
+    let root = std::path::absolute(ROOT).expect("a path");
+    let program = root.join("target/clients/python/bin/schemathesis");
+    assert!(program.exists(), "{} is missing: run scripts/clients", program.display());
+    let mut command = Command::new(program);
+    command.arg("--config-file").arg(root.join("tests/clients/schemathesis.toml")).args(["run", description]);
+    command.env("SCHEMATHESIS_HOOKS_FILE", root.join("tests/clients/schemathesis_hooks.py"));
+    command.env("INGEST_ADMIN_TOKEN", token).current_dir(dir);
+    let mut process = Process::spawn(&mut command);
+    let status = process.wait_exit(Duration::from_secs(60));
+    let said = process.stdout().iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n");
+    assert!(status.success(), "{said}\n{}", process.stderr());
+    said
 }

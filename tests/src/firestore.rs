@@ -71,11 +71,7 @@ impl Firestore {
     /// When the emulator does not answer.
     #[must_use]
     pub fn document(&self, path: &str) -> Option<Value> {
-        let url = format!(
-            "http://127.0.0.1:{}/v1/projects/{PROJECT}/databases/(default)/documents/{path}",
-            self.port
-        );
-        let (status, body) = http::get(&url).expect("the emulator answers");
+        let (status, body) = http::get(&self.url(path)).expect("the emulator answers");
         (status == 200).then(|| serde_json::from_str(&body).expect("a document"))
     }
 
@@ -84,13 +80,27 @@ impl Firestore {
     /// # Panics
     /// When the emulator refuses.
     pub fn patch(&self, path: &str, field: &str, text: &str) {
-        let url = format!(
-            "http://127.0.0.1:{}/v1/projects/{PROJECT}/databases/(default)/documents/{path}?updateMask.fieldPaths={field}",
-            self.port
-        );
+        let url = self.url(&format!("{path}?updateMask.fieldPaths={field}"));
         let body = serde_json::json!({"fields": {field: {"stringValue": text}}});
         let (status, body) = http::patch(&url, &body);
         assert_eq!(status, 200, "{body}");
+    }
+
+    /// Writes a document whole, from fields in REST form, as an operator's hand would.
+    ///
+    /// # Panics
+    /// When the emulator refuses.
+    pub fn put(&self, path: &str, fields: &Value) {
+        let (status, body) = http::patch(&self.url(path), &serde_json::json!({ "fields": fields }));
+        assert_eq!(status, 200, "{body}");
+    }
+
+    /// Deletes a document.
+    ///
+    /// # Panics
+    /// When the emulator refuses.
+    pub fn delete(&self, path: &str) {
+        assert_eq!(http::delete(&self.url(path)), 200, "{path}");
     }
 
     /// Number of documents in a collection at the root, 300 at most.
@@ -99,12 +109,12 @@ impl Firestore {
     /// When the emulator does not answer.
     #[must_use]
     pub fn count(&self, collection: &str) -> usize {
-        let url = format!(
-            "http://127.0.0.1:{}/v1/projects/{PROJECT}/databases/(default)/documents/{collection}?pageSize=300",
-            self.port
-        );
-        let list = http::get_json(&url).expect("the emulator answers");
-        list["documents"].as_array().map_or(0, Vec::len)
+        let list = http::get_json(&self.url(&format!("{collection}?pageSize=300")));
+        list.expect("the emulator answers")["documents"].as_array().map_or(0, Vec::len)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/v1/projects/{PROJECT}/databases/(default)/documents/{path}", self.host())
     }
 }
 

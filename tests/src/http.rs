@@ -29,6 +29,22 @@ pub fn post(url: &str, body: &Value) -> (u16, String) {
     (status, response.body_mut().read_to_string().expect("a body"))
 }
 
+/// Status and body of a POST of JSON with further headers; it may take as long as any effect does.
+///
+/// # Panics
+/// When nobody answers.
+#[must_use]
+pub fn post_with(url: &str, headers: &[(&str, &str)], body: &Value) -> (u16, String) {
+    let mut request = agent().post(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let limit = Some(Duration::from_secs(15));
+    let mut response = request.config().timeout_global(limit).build().send_json(body).expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.body_mut().read_to_string().expect("a body"))
+}
+
 /// Status and body of a PATCH of JSON.
 ///
 /// # Panics

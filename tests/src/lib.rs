@@ -10,6 +10,8 @@ pub mod clients;
 pub mod data;
 pub mod firestore;
 pub mod http;
+pub mod kubernetes;
+pub mod postgres;
 pub mod producer;
 pub mod rude;
 pub mod sqlite;

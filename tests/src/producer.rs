@@ -14,6 +14,9 @@ use crate::{binary, http, wait_for};
 /// Long enough for a loaded machine, short enough to notice.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// What has happened is in the log by then.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
+
 /// The environment of a producer to come; nothing is inherited but `PATH`.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -118,7 +121,7 @@ impl Record {
 }
 
 impl Producer {
-    /// All log records so far.
+    /// All log records so far; what just happened may be missing.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         let parse = |line: crate::child::Line| {
@@ -127,13 +130,32 @@ impl Producer {
         self.process.stdout().into_iter().filter_map(parse).collect()
     }
 
-    /// The log records with this message.
+    /// The log records with this message so far.
     #[must_use]
     pub fn log(&self, message: &str) -> Vec<Record> {
         self.records().into_iter().filter(|r| r.json["message"] == message).collect()
     }
 
-    /// The `ingest_switch` records with this status.
+    /// All the log records with this message, of which there are so many: the log is written by a thread of its own,
+    /// so what the status or the venue shows already may be told a moment later.
+    ///
+    /// # Panics
+    /// When there are fewer after a while, or more.
+    #[must_use]
+    pub fn told<const COUNT: usize>(&self, message: &str) -> [Record; COUNT] {
+        exactly(message, || self.log(message))
+    }
+
+    /// All the `ingest_switch` records with this status, of which there are so many; as [`Self::told`].
+    ///
+    /// # Panics
+    /// When there are fewer after a while, or more.
+    #[must_use]
+    pub fn told_edges<const COUNT: usize>(&self, status: &str) -> [Record; COUNT] {
+        exactly(status, || self.edges(status))
+    }
+
+    /// The `ingest_switch` records with this status so far.
     #[must_use]
     pub fn edges(&self, status: &str) -> Vec<Record> {
         self.log("ingest_switch").into_iter().filter(|r| r.json["status"] == status).collect()
@@ -162,10 +184,18 @@ impl Producer {
         wait_for(what, limit, || Some(self.status()).filter(&holds))
     }
 
-    /// Waits until the first job is live.
+    /// Waits until a predicate over one job's report holds.
     ///
     /// # Panics
-    /// When it is not within twenty seconds.
+    /// When it does not within the limit.
+    pub fn wait_job(&self, job: &str, what: &str, limit: Duration, holds: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, limit, || Some(self.status()["jobs"][job].take()).filter(&holds))
+    }
+
+    /// Waits until every job is live.
+    ///
+    /// # Panics
+    /// When one is not within twenty seconds.
     pub fn wait_live(&self) {
         self.wait_status("a live job", START_LIMIT, |s| {
             s["jobs"].as_object().is_some_and(|jobs| jobs.values().all(|j| j["phase"] == "live"))
@@ -191,4 +221,10 @@ impl Producer {
         self.process.signal("TERM");
         self.process.wait_exit(Duration::from_secs(8))
     }
+}
+
+fn exactly<const COUNT: usize>(what: &str, read: impl Fn() -> Vec<Record>) -> [Record; COUNT] {
+    let what = format!("{COUNT} records of {what}");
+    let records = wait_for(&what, LOG_LIMIT, || Some(read()).filter(|records| records.len() >= COUNT));
+    records.try_into().unwrap_or_else(|records| panic!("{what}, found {records:#?}"))
 }

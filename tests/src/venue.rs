@@ -67,6 +67,32 @@ impl Venue {
         self.log().into_iter().filter(|event| event["kind"] == kind).collect()
     }
 
+    /// Position of the log's newest entry, for [`Self::since`].
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.log().last().map_or(0, |event| event["seq"].as_u64().expect("a position"))
+    }
+
+    /// What clients did on one path after a position in the log; pings are left out.
+    #[must_use]
+    pub fn since(&self, mark: u64, path: &str) -> Vec<Value> {
+        let later =
+            |event: &Value| event["seq"].as_u64().expect("a position") > mark && event["path"] == path;
+        let is_ping = |event: &Value| event["kind"] == "ping" || event["kind"] == "pong";
+        self.log().into_iter().filter(|event| later(event) && !is_ping(event)).collect()
+    }
+
+    /// Paths of the open websockets, sorted.
+    #[must_use]
+    pub fn open_paths(&self) -> Vec<String> {
+        let state = self.state();
+        let connections = state["connections"].as_array().expect("a list");
+        let mut paths: Vec<_> =
+            connections.iter().map(|c| c["path"].as_str().unwrap_or_default().to_owned()).collect();
+        paths.sort();
+        paths
+    }
+
     /// Begins a fault.
     ///
     /// # Panics
@@ -92,6 +118,20 @@ impl Venue {
         let (status, body) = http::post(&format!("{}/cut", self.control), &Value::Null);
         assert!(status < 300, "{status} {body}");
     }
+}
+
+/// What a subscribe or unsubscribe of the log names, each as `channel symbol`, sorted.
+#[must_use]
+pub fn pairs(event: &Value) -> Vec<String> {
+    let request = event["request"].as_object();
+    let lists = request.into_iter().flatten().filter_map(|(channel, list)| Some((channel, list.as_array()?)));
+    let mut pairs: Vec<_> = lists
+        .flat_map(|(channel, list)| {
+            list.iter().map(move |symbol| format!("{channel} {}", symbol.as_str().unwrap_or_default()))
+        })
+        .collect();
+    pairs.sort();
+    pairs
 }
 
 /// Whether a symbol of the synthetic market is a stock: neither a pair nor an option contract.
