@@ -23,7 +23,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use ingest_switch::JobPlan;
 use tokio::net::TcpListener;
@@ -86,7 +85,7 @@ fn router(shown: Shown) -> Router {
         };
         router = router.route(route.path, route.serve.fallback(wrong_method));
     }
-    router.fallback(unknown_path).layer(DefaultBodyLimit::max(body::BODY_MAX)).with_state(shown)
+    router.fallback(unknown_path).with_state(shown)
 }
 
 /// Everything that is served.

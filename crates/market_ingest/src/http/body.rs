@@ -3,11 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use axum::RequestExt as _;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::http::{StatusCode, header};
+use futures_util::StreamExt as _;
 use ingest_status::Timestamp;
 use ingest_switch::Scope;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -18,7 +17,9 @@ use tokio::time::timeout;
 use super::problem::Problem;
 
 /// No body is longer, bytes.
-pub(super) const BODY_MAX: usize = 16 * 1024;
+const BODY_MAX: usize = 16 * 1024;
+/// A longer body is read to this many bytes before it is refused.
+const SKIPPED_MAX: usize = 1 << 20;
 /// A body that trickles in is given up after this time.
 const BODY_LIMIT: Duration = Duration::from_secs(5);
 /// Scopes or hold ids in one request.
@@ -83,20 +84,10 @@ pub(super) async fn read<T: DeserializeOwned + Default>(request: Request) -> Res
         let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         essence.eq_ignore_ascii_case("application/json")
     });
-    let body = match timeout(BODY_LIMIT, request.extract::<Bytes, _>()).await {
-        Err(_) => {
-            let detail = format!("the body was not complete within {BODY_LIMIT:?}");
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
-        }
-        Ok(Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)))) => {
-            let detail = format!("a body has at most {BODY_MAX} bytes");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
-        }
-        Ok(Err(_)) => {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off"));
-        }
-        Ok(Ok(body)) => body,
-    };
+    let body = timeout(BODY_LIMIT, collect(request.into_body())).await.unwrap_or_else(|_| {
+        let detail = format!("the body was not complete within {BODY_LIMIT:?}");
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+    })?;
     let body = body.trim_ascii();
     if body.is_empty() {
         return Ok(T::default());
@@ -108,6 +99,27 @@ pub(super) async fn read<T: DeserializeOwned + Default>(request: Request) -> Res
         ));
     }
     parse(body)
+}
+
+/// Reads on over what is too long, within limits: a client that is still sending would see its connection break
+/// instead of the answer.
+async fn collect(body: Body) -> Result<Vec<u8>, Problem> {
+    let mut body = body.into_data_stream();
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        length += bytes.len();
+        if length <= BODY_MAX {
+            kept.extend_from_slice(&bytes);
+        } else if length > SKIPPED_MAX {
+            break;
+        }
+    }
+    if length > BODY_MAX {
+        let detail = format!("a body has at most {BODY_MAX} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+    }
+    Ok(kept)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
