@@ -1,0 +1,319 @@
+//! What of one job was not received, and when: every gap with its bounds and its cause.
+//!
+//! Nothing that a venue sent meanwhile is ever sent again, so whatever interrupts the feed (a pause, a lost
+//! connection, a crash) leaves a gap, and only a gap that is known can be repaired. Bounds are times of the market,
+//! nanoseconds since 1970 UTC: what to ask a REST API for. A gap begins at the newest time that was received before
+//! it and ends at the first that was received after it, so its bounds belong to both sides; the order of times within
+//! a feed is not exact, so whoever fills a gap asks for some overlap.
+//!
+//! The smallest thing that can be missing is a *lane*: a channel of a symbol, where `*` is a symbol like any other. A
+//! symbol that is held apart from `*` has a lane of its own until it is received with all others again; while its own
+//! gap lasts, the gaps of `*` are not about it.
+//!
+//! Invariants, searched at random below: a lane is either received, or missing in exactly one gap that lasts; the gaps
+//! of a lane never overlap and are in order, so that they and what lies between them tile the lane's time; a gap holds
+//! all pairs of its channels and symbols. What was received and could not be kept is told apart, and may overlap.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::subscription::{Channel, Subscriptions};
+
+/// Why something was not received.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
+pub enum Cause {
+    /// An operator held it.
+    Pause,
+    /// The connection was lost, or refused.
+    Disconnect,
+    /// The connection stood and brought nothing.
+    Mute,
+    /// It was received, and a sink could not take it.
+    Overflow,
+    /// The process was not there.
+    Restart,
+}
+
+impl Cause {
+    const ALL: [Self; 5] = [Self::Pause, Self::Disconnect, Self::Mute, Self::Overflow, Self::Restart];
+
+    /// The cause in one word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Disconnect => "disconnect",
+            Self::Mute => "mute",
+            Self::Overflow => "overflow",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that names no cause.
+#[derive(Clone, Eq, PartialEq, Debug, thiserror::Error)]
+#[error("unknown cause {0:?}")]
+pub struct UnknownCause(pub String);
+
+impl FromStr for Cause {
+    type Err = UnknownCause;
+
+    fn from_str(word: &str) -> Result<Self, UnknownCause> {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == word).ok_or_else(|| UnknownCause(word.into()))
+    }
+}
+
+/// Some symbols on some channels, every pair of them, that were not received from one time to another.
+#[derive(Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
+pub struct Gap {
+    /// Names it for good; sorts by the process that opened it, then by order of opening.
+    pub id: String,
+    /// Channels, never empty.
+    pub channels: BTreeSet<Channel>,
+    /// Symbols, never empty; `*` may be among them.
+    pub symbols: BTreeSet<String>,
+    /// Newest time of the market that was received before it.
+    pub from: i64,
+    /// First time of the market that was received after it; none while it lasts.
+    pub to: Option<i64>,
+    /// What began it.
+    pub cause: Cause,
+}
+
+impl Gap {
+    fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.channels
+            .iter()
+            .flat_map(|channel| self.symbols.iter().map(move |symbol| (*channel, symbol.clone())))
+    }
+}
+
+type Lane = (Channel, String);
+
+#[derive(Clone, Eq, PartialEq, Debug)]
+enum State {
+    /// Received; its last gap ended at `since`.
+    Received { since: i64 },
+    /// Not received, and neither is anything else so far, so that no time is known to begin the gap at.
+    Unborn(Cause),
+    /// In the gap of that id.
+    Missing(String),
+    /// Received again, in the gap of that id until something tells the time.
+    Returning(String),
+}
+
+/// The machine of one job; see the module's text.
+#[derive(Clone, Debug)]
+pub struct GapLedger {
+    id_prefix: String,
+    opened: u32,
+    universe: BTreeSet<Lane>,
+    /// The universe, and the lanes that are apart from a `*` of it.
+    lanes: BTreeMap<Lane, State>,
+    open: BTreeMap<String, Gap>,
+    /// Newest time of the market that was received; none before the first.
+    clock: Option<i64>,
+    changes: VecDeque<Gap>,
+}
+
+impl GapLedger {
+    /// A ledger of a job that receives nothing yet.
+    ///
+    /// `id_prefix` must be new in every process. `earlier` are the gaps that lasted when the last process ended, and
+    /// `received_to` the time up to which it had received, and kept, everything else; none if there was no last
+    /// process, and then nothing is missing before the first that comes.
+    #[must_use]
+    pub fn new(
+        id_prefix: &str,
+        universe: &Subscriptions,
+        earlier: Vec<Gap>,
+        received_to: Option<i64>,
+    ) -> Self {
+        let mut ledger = Self {
+            id_prefix: id_prefix.to_owned(),
+            opened: 0,
+            universe: pairs(universe).collect(),
+            lanes: BTreeMap::new(),
+            open: BTreeMap::new(),
+            clock: received_to,
+            changes: VecDeque::new(),
+        };
+        for gap in earlier.into_iter().filter(|gap| gap.to.is_none()) {
+            ledger.lanes.extend(gap.lanes().map(|lane| (lane, State::Missing(gap.id.clone()))));
+            ledger.open.insert(gap.id.clone(), gap);
+        }
+        let fresh: Vec<Lane> = pairs(universe).filter(|lane| !ledger.lanes.contains_key(lane)).collect();
+        match received_to {
+            Some(from) => ledger.open_gaps(fresh.into_iter().map(|lane| (lane, from)), Cause::Restart),
+            None => {
+                let received = State::Received { since: i64::MIN };
+                ledger.lanes.extend(fresh.into_iter().map(|lane| (lane, received.clone())));
+            }
+        }
+        ledger
+    }
+
+    /// What is received from here on: `received`, literally or by its `*`, but for the pairs in `apart`. What goes
+    /// missing now does so for `cause`; what comes back is in its gap until something tells the time.
+    pub fn handle_received(&mut self, received: &Subscriptions, apart: &Subscriptions, cause: Cause) {
+        let apart: BTreeSet<Lane> = pairs(apart).collect();
+        let unknown = apart.iter().filter(|lane| !self.lanes.contains_key(*lane));
+        let since = State::Received { since: i64::MIN };
+        self.lanes.extend(unknown.map(|lane| (lane.clone(), since.clone())).collect::<Vec<_>>());
+        let mut lost = Vec::new();
+        for (lane, state) in &mut self.lanes {
+            let is_received = received.contains(lane.0, &lane.1) && !apart.contains(lane);
+            match (&*state, is_received) {
+                (State::Received { since }, false) => match self.clock {
+                    Some(clock) => lost.push((lane.clone(), clock.max(*since))),
+                    None => *state = State::Unborn(cause),
+                },
+                (State::Unborn(_), true) => *state = State::Received { since: i64::MIN },
+                (State::Missing(id), true) => *state = State::Returning(id.clone()),
+                (State::Returning(id), false) => *state = State::Missing(id.clone()),
+                (State::Received { .. } | State::Returning(_), true)
+                | (State::Unborn(_) | State::Missing(_), false) => {}
+            }
+        }
+        self.open_gaps(lost.into_iter(), cause);
+    }
+
+    /// Something was received that tells the market's time, `first` to `newest`. Ends the gaps of what came back.
+    pub fn handle_time(&mut self, first: i64, newest: i64) {
+        if self.clock.is_none() {
+            let unborn = |(lane, state): (&Lane, &State)| match state {
+                State::Unborn(cause) => Some((lane.clone(), *cause)),
+                State::Received { .. } | State::Missing(_) | State::Returning(_) => None,
+            };
+            for (lane, cause) in self.lanes.iter().filter_map(unborn).collect::<Vec<_>>() {
+                self.open_gaps(std::iter::once((lane, first)), cause);
+            }
+        }
+        self.clock = self.clock.max(Some(newest));
+        if self.awaits_time() {
+            self.end_returning(first);
+        }
+    }
+
+    /// Whether something has come back and nothing has told the time since; after a while, [`Self::handle_quiet`].
+    #[must_use]
+    pub fn awaits_time(&self) -> bool {
+        self.lanes.values().any(|state| matches!(state, State::Returning(_)))
+    }
+
+    /// Nothing has told the time since something came back: its gaps end at `now`, by the clock on the wall.
+    pub fn handle_quiet(&mut self, now: i64) {
+        self.end_returning(now);
+    }
+
+    /// What was received and could not be kept: a gap that is over.
+    pub fn handle_lost(&mut self, lost: &Subscriptions, from: i64, to: i64, cause: Cause) {
+        for (channels, symbols) in products(pairs(lost)) {
+            let id = self.next_id();
+            self.changes.push_back(Gap { id, channels, symbols, from, to: Some(to.max(from)), cause });
+        }
+    }
+
+    /// Newest time of the market that was received; none before the first.
+    #[must_use]
+    pub fn clock(&self) -> Option<i64> {
+        self.clock
+    }
+
+    /// The gaps that last, by id.
+    pub fn open(&self) -> impl Iterator<Item = &Gap> {
+        self.open.values()
+    }
+
+    /// The next gap that was opened, changed or ended, oldest change first. A gap that ends for some of its lanes only
+    /// gives these to a new one.
+    pub fn poll_change(&mut self) -> Option<Gap> {
+        self.changes.pop_front()
+    }
+
+    fn open_gaps(&mut self, lost: impl Iterator<Item = (Lane, i64)>, cause: Cause) {
+        let mut by_beginning: BTreeMap<i64, Vec<Lane>> = BTreeMap::new();
+        for (lane, from) in lost {
+            by_beginning.entry(from).or_default().push(lane);
+        }
+        for (from, lanes) in by_beginning {
+            for (channels, symbols) in products(lanes.into_iter()) {
+                let gap = Gap { id: self.next_id(), channels, symbols, from, to: None, cause };
+                self.lanes.extend(gap.lanes().map(|lane| (lane, State::Missing(gap.id.clone()))));
+                self.changes.push_back(gap.clone());
+                self.open.insert(gap.id.clone(), gap);
+            }
+        }
+    }
+
+    fn end_returning(&mut self, to: i64) {
+        let mut returning: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
+        for (lane, state) in &self.lanes {
+            if let State::Returning(id) = state {
+                returning.entry(id.clone()).or_default().push(lane.clone());
+            }
+        }
+        for (id, lanes) in returning {
+            let Some(gap) = self.open.remove(&id) else { continue };
+            let to = to.max(gap.from);
+            for lane in &lanes {
+                // What comes next begins at the clock or later, so that only the time after it must be remembered.
+                if self.universe.contains(lane) || self.clock < Some(to) {
+                    self.lanes.insert(lane.clone(), State::Received { since: to });
+                } else {
+                    self.lanes.remove(lane);
+                }
+            }
+            let rest: Vec<Lane> = gap.lanes().filter(|lane| !lanes.contains(lane)).collect();
+            self.split(gap, lanes, rest, to);
+        }
+    }
+
+    /// Ends a gap for `ended`; what still lasts keeps the id, since its beginning was told under it.
+    fn split(&mut self, gap: Gap, ended: Vec<Lane>, rest: Vec<Lane>, to: i64) {
+        let mut own_id = Some(gap.id.clone());
+        for (channels, symbols) in products(rest.into_iter()) {
+            let id = own_id.take().unwrap_or_else(|| self.next_id());
+            let lasting = Gap { id, channels, symbols, to: None, ..gap.clone() };
+            self.lanes.extend(lasting.lanes().map(|lane| (lane, State::Missing(lasting.id.clone()))));
+            self.changes.push_back(lasting.clone());
+            self.open.insert(lasting.id.clone(), lasting);
+        }
+        for (channels, symbols) in products(ended.into_iter()) {
+            let id = own_id.take().unwrap_or_else(|| self.next_id());
+            self.changes.push_back(Gap { id, channels, symbols, to: Some(to), ..gap.clone() });
+        }
+    }
+
+    fn next_id(&mut self) -> String {
+        self.opened += 1;
+        format!("{}-{:06}", self.id_prefix, self.opened)
+    }
+}
+
+fn pairs(set: &Subscriptions) -> impl Iterator<Item = Lane> {
+    set.iter().map(|(channel, symbol)| (channel, symbol.to_owned()))
+}
+
+/// The lanes as products: channels with the same symbols come together.
+fn products(lanes: impl Iterator<Item = Lane>) -> Vec<(BTreeSet<Channel>, BTreeSet<String>)> {
+    let mut by_channel: BTreeMap<Channel, BTreeSet<String>> = BTreeMap::new();
+    for (channel, symbol) in lanes {
+        by_channel.entry(channel).or_default().insert(symbol);
+    }
+    let mut products: BTreeMap<BTreeSet<String>, BTreeSet<Channel>> = BTreeMap::new();
+    for (channel, symbols) in by_channel {
+        products.entry(symbols).or_default().insert(channel);
+    }
+    products.into_iter().map(|(symbols, channels)| (channels, symbols)).collect()
+}
+
+#[cfg(test)]
+mod tests;
