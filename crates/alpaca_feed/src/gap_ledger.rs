@@ -12,7 +12,7 @@
 //!
 //! Invariants, searched at random below: a lane is either received, or missing in exactly one gap that lasts; the gaps
 //! of a lane never overlap and are in order, so that they and what lies between them tile the lane's time; a gap holds
-//! all pairs of its channels and symbols. What was received and could not be kept is told apart, and may overlap.
+//! all pairs of its channels and symbols.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -120,6 +120,8 @@ pub struct GapLedger {
     open: BTreeMap<String, Gap>,
     /// Newest time of the market that was received; none before the first.
     clock: Option<i64>,
+    /// Some lane is returning.
+    awaits_time: bool,
     changes: VecDeque<Gap>,
 }
 
@@ -143,6 +145,7 @@ impl GapLedger {
             lanes: BTreeMap::new(),
             open: BTreeMap::new(),
             clock: received_to,
+            awaits_time: false,
             changes: VecDeque::new(),
         };
         for gap in earlier.into_iter().filter(|gap| gap.to.is_none()) {
@@ -183,41 +186,52 @@ impl GapLedger {
             }
         }
         self.open_gaps(lost.into_iter(), cause);
+        self.awaits_time = self.lanes.values().any(|state| matches!(state, State::Returning(_)));
     }
 
-    /// Something was received that tells the market's time, `first` to `newest`. Ends the gaps of what came back.
-    pub fn handle_time(&mut self, first: i64, newest: i64) {
+    /// Something was received, and `newest` is the newest time of the market in it.
+    pub fn handle_time(&mut self, newest: i64) {
         if self.clock.is_none() {
             let unborn = |(lane, state): (&Lane, &State)| match state {
                 State::Unborn(cause) => Some((lane.clone(), *cause)),
                 State::Received { .. } | State::Missing(_) | State::Returning(_) => None,
             };
             for (lane, cause) in self.lanes.iter().filter_map(unborn).collect::<Vec<_>>() {
-                self.open_gaps(std::iter::once((lane, first)), cause);
+                self.open_gaps(std::iter::once((lane, newest)), cause);
             }
         }
         self.clock = self.clock.max(Some(newest));
-        if self.awaits_time() {
-            self.end_returning(first);
-        }
     }
 
-    /// Whether something has come back and nothing has told the time since; after a while, [`Self::handle_quiet`].
+    /// Whether something has come back and its gap lasts, for want of a time to end it at.
     #[must_use]
     pub fn awaits_time(&self) -> bool {
-        self.lanes.values().any(|state| matches!(state, State::Returning(_)))
+        self.awaits_time
     }
 
-    /// Nothing has told the time since something came back: its gaps end at `now`, by the clock on the wall.
-    pub fn handle_quiet(&mut self, now: i64) {
-        self.end_returning(now);
-    }
-
-    /// What was received and could not be kept: a gap that is over.
-    pub fn handle_lost(&mut self, lost: &Subscriptions, from: i64, to: i64, cause: Cause) {
-        for (channels, symbols) in products(pairs(lost)) {
-            let id = self.next_id();
-            self.changes.push_back(Gap { id, channels, symbols, from, to: Some(to.max(from)), cause });
+    /// The gaps of what came back end at `to`: the time of the market once enough has come to tell it, or that of the
+    /// clock on the wall where nothing comes.
+    pub fn handle_returned(&mut self, to: i64) {
+        self.awaits_time = false;
+        let mut returning: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
+        for (lane, state) in &self.lanes {
+            if let State::Returning(id) = state {
+                returning.entry(id.clone()).or_default().push(lane.clone());
+            }
+        }
+        for (id, lanes) in returning {
+            let Some(gap) = self.open.remove(&id) else { continue };
+            let to = to.max(gap.from);
+            for lane in &lanes {
+                // What comes next begins at the clock or later, so that only the time after it must be remembered.
+                if self.universe.contains(lane) || self.clock < Some(to) {
+                    self.lanes.insert(lane.clone(), State::Received { since: to });
+                } else {
+                    self.lanes.remove(lane);
+                }
+            }
+            let rest: Vec<Lane> = gap.lanes().filter(|lane| !lanes.contains(lane)).collect();
+            self.split(gap, lanes, rest, to);
         }
     }
 
@@ -244,7 +258,7 @@ impl GapLedger {
             by_beginning.entry(from).or_default().push(lane);
         }
         for (from, lanes) in by_beginning {
-            for (channels, symbols) in products(lanes.into_iter()) {
+            for (channels, symbols) in products(&lanes.into_iter().collect()) {
                 let gap = Gap { id: self.next_id(), channels, symbols, from, to: None, cause };
                 self.lanes.extend(gap.lanes().map(|lane| (lane, State::Missing(gap.id.clone()))));
                 self.changes.push_back(gap.clone());
@@ -253,40 +267,17 @@ impl GapLedger {
         }
     }
 
-    fn end_returning(&mut self, to: i64) {
-        let mut returning: BTreeMap<String, Vec<Lane>> = BTreeMap::new();
-        for (lane, state) in &self.lanes {
-            if let State::Returning(id) = state {
-                returning.entry(id.clone()).or_default().push(lane.clone());
-            }
-        }
-        for (id, lanes) in returning {
-            let Some(gap) = self.open.remove(&id) else { continue };
-            let to = to.max(gap.from);
-            for lane in &lanes {
-                // What comes next begins at the clock or later, so that only the time after it must be remembered.
-                if self.universe.contains(lane) || self.clock < Some(to) {
-                    self.lanes.insert(lane.clone(), State::Received { since: to });
-                } else {
-                    self.lanes.remove(lane);
-                }
-            }
-            let rest: Vec<Lane> = gap.lanes().filter(|lane| !lanes.contains(lane)).collect();
-            self.split(gap, lanes, rest, to);
-        }
-    }
-
     /// Ends a gap for `ended`; what still lasts keeps the id, since its beginning was told under it.
     fn split(&mut self, gap: Gap, ended: Vec<Lane>, rest: Vec<Lane>, to: i64) {
         let mut own_id = Some(gap.id.clone());
-        for (channels, symbols) in products(rest.into_iter()) {
+        for (channels, symbols) in products(&rest.into_iter().collect()) {
             let id = own_id.take().unwrap_or_else(|| self.next_id());
             let lasting = Gap { id, channels, symbols, to: None, ..gap.clone() };
             self.lanes.extend(lasting.lanes().map(|lane| (lane, State::Missing(lasting.id.clone()))));
             self.changes.push_back(lasting.clone());
             self.open.insert(lasting.id.clone(), lasting);
         }
-        for (channels, symbols) in products(ended.into_iter()) {
+        for (channels, symbols) in products(&ended.into_iter().collect()) {
             let id = own_id.take().unwrap_or_else(|| self.next_id());
             self.changes.push_back(Gap { id, channels, symbols, to: Some(to), ..gap.clone() });
         }
@@ -302,15 +293,12 @@ fn pairs(set: &Subscriptions) -> impl Iterator<Item = Lane> {
     set.iter().map(|(channel, symbol)| (channel, symbol.to_owned()))
 }
 
-/// The lanes as products: channels with the same symbols come together.
-fn products(lanes: impl Iterator<Item = Lane>) -> Vec<(BTreeSet<Channel>, BTreeSet<String>)> {
-    let mut by_channel: BTreeMap<Channel, BTreeSet<String>> = BTreeMap::new();
-    for (channel, symbol) in lanes {
-        by_channel.entry(channel).or_default().insert(symbol);
-    }
+/// The pairs as products, each pair in one of them: channels with the same symbols come together.
+#[must_use]
+pub fn products(pairs: &Subscriptions) -> Vec<(BTreeSet<Channel>, BTreeSet<String>)> {
     let mut products: BTreeMap<BTreeSet<String>, BTreeSet<Channel>> = BTreeMap::new();
-    for (channel, symbols) in by_channel {
-        products.entry(symbols).or_default().insert(channel);
+    for (channel, symbols) in pairs.channels() {
+        products.entry(symbols.clone()).or_default().insert(channel);
     }
     products.into_iter().map(|(symbols, channels)| (channels, symbols)).collect()
 }

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use feed::{Credentials, JobConfig, feed_channels};
+pub use feed::{Credentials, History, JobConfig, feed_channels};
 pub use listing::{VARIABLES, Variable, listing};
 pub use problem::{Problem, Problems};
 
@@ -40,6 +40,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Pacing of the `quotes` sink.
     pub pacing: Pacing,
+    /// What to fetch after a gap.
+    pub backfill: BackfillConfig,
     /// Upper bound of the first back-off.
     pub backoff_base: Duration,
     /// Upper bound of every back-off.
@@ -100,6 +102,17 @@ pub enum SinkConfig {
     Quotes,
     /// Counts and forgets.
     Null,
+}
+
+/// What of a gap to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackfillConfig {
+    /// Nothing.
+    None,
+    /// All of it.
+    Full,
+    /// What is no older than this when the gap is over.
+    Window(Duration),
 }
 
 /// How fast the `quotes` sink writes.
@@ -175,7 +188,6 @@ pub fn env_vars() -> impl Iterator<Item = (String, String)> {
 impl Raw {
     /// Checks every value, going on after a problem so that all are found.
     fn check(&self, on_terminal: bool, problems: &mut Problems) -> Option<Config> {
-        self.refuse_what_is_not_there_yet(problems);
         let poll = problems.seconds("INGEST_ENABLED_POLL_S", &self.ingest_enabled_poll_s, 5.0, 0.05);
         let interval = problems.seconds("HEARTBEAT_INTERVAL_S", &self.heartbeat_interval_s, 15.0, 1.0);
         let base = problems.seconds("RECONNECT_BACKOFF_BASE_S", &self.reconnect_backoff_base_s, 1.0, 0.01);
@@ -199,6 +211,7 @@ impl Raw {
         let tenant = self.tenant(problems);
         let sinks = self.sinks(problems);
         let pacing = self.pacing(problems);
+        let backfill = self.backfill(problems);
         let bind = self.bind(problems);
         let port = problems.whole("PORT", &self.port, 8080);
         let dry_run = problems.boolean("DRY_RUN", &self.dry_run, false);
@@ -216,6 +229,7 @@ impl Raw {
             jobs: jobs?,
             sinks: sinks?,
             pacing: pacing?,
+            backfill: backfill?,
             backoff_base: base?,
             backoff_max: max?,
             bind: bind?,
@@ -230,11 +244,22 @@ impl Raw {
         })
     }
 
-    /// A setting without its effect would be a lie, so it is refused until the effect exists.
-    fn refuse_what_is_not_there_yet(&self, problems: &mut Problems) {
-        if self.ingest_backfill.is_some() {
-            problems.add_redacted("INGEST_BACKFILL", "nothing: this version does not have it yet; unset it");
+    fn backfill(&self, problems: &mut Problems) -> Option<BackfillConfig> {
+        let text = match self.ingest_backfill.as_deref() {
+            None => return Some(BackfillConfig::Full),
+            Some(text) => text,
+        };
+        match text.to_ascii_lowercase().as_str() {
+            "none" => return Some(BackfillConfig::None),
+            "full" => return Some(BackfillConfig::Full),
+            _ => {}
         }
+        let window = text.parse::<jiff::SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+        let window = window.filter(|window| !window.is_zero()).map(BackfillConfig::Window);
+        if window.is_none() {
+            problems.add("INGEST_BACKFILL", text, "none, full, or a window such as 90m or 2h");
+        }
+        window
     }
 
     fn on_platform(&self) -> bool {

@@ -32,7 +32,8 @@ impl Filter {
 
     /// What of `base` is not held.
     pub(crate) fn desired(&self, base: &Subscriptions) -> Subscriptions {
-        let free = |channel: &str, symbol: &str| self.coverage.held_channels(symbol) & bit(channel) == 0;
+        let free =
+            |channel: &str, symbol: &str| self.coverage.held_channels(symbol) & channel_bit(channel) == 0;
         base.iter().filter(|(channel, symbol)| free(channel.as_str(), symbol)).collect()
     }
 
@@ -53,7 +54,7 @@ impl Filter {
         if self.coverage.is_nothing() {
             return HashSet::new();
         }
-        let channels = bit("trades") | bit("quotes");
+        let channels = channel_bit("trades") | channel_bit("quotes");
         let known = u32::try_from(self.symbols.len()).unwrap_or(u32::MAX);
         (0..known).map(SymbolId).filter(|symbol| self.held(*symbol) & channels != 0).collect()
     }
@@ -71,10 +72,10 @@ impl Filter {
             let held = self.coverage.held_channels(symbol);
             let own: Vec<&str> =
                 base.iter().filter(|(_, own)| *own == symbol).map(|(channel, _)| channel.as_str()).collect();
-            if own.iter().all(|channel| held & bit(channel) != 0) {
+            if own.iter().all(|channel| held & channel_bit(channel) != 0) {
                 names.push(symbol.to_owned());
             } else {
-                let parts = own.iter().filter(|channel| held & bit(channel) != 0);
+                let parts = own.iter().filter(|channel| held & channel_bit(channel) != 0);
                 names.extend(parts.map(|channel| format!("{symbol}/{channel}")));
             }
         }
@@ -90,9 +91,9 @@ impl Filter {
         if let Event::News(news) = event {
             // An article is held only if everything it is about is.
             if news.symbols.is_empty() {
-                return self.coverage.held_channels(EVERY_SYMBOL) & bit("news") != 0;
+                return self.coverage.held_channels(EVERY_SYMBOL) & channel_bit("news") != 0;
             }
-            return news.symbols.iter().all(|symbol| self.held(*symbol) & bit("news") != 0);
+            return news.symbols.iter().all(|symbol| self.held(*symbol) & channel_bit("news") != 0);
         }
         event.symbol().is_some_and(|symbol| self.held(symbol) & event_bits(event.kind()) != 0)
     }
@@ -131,7 +132,8 @@ pub(crate) fn event_bits(kind: Kind) -> u16 {
     }
 }
 
-fn bit(channel: &str) -> u16 {
+/// The bit that stands for a channel of [`CHANNELS`].
+pub(crate) fn channel_bit(channel: &str) -> u16 {
     CHANNELS.iter().position(|own| *own == channel).map_or(0, |at| 1 << at)
 }
 

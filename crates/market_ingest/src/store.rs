@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use crate::config::StoreConfig;
 use crate::control::{ControlReading, Edit, Edited};
+use crate::gaps::GapRecord;
 use crate::history::PauseRecord;
 
 /// No call to a store takes longer.
@@ -314,6 +315,51 @@ impl Store {
                 Self::Firestore(store) => store.read_pauses(limit).await,
                 Self::Postgres(store) => store.read_pauses(limit).await,
                 Self::Sqlite(store) => store.read_pauses(limit).await,
+            }
+        })
+        .await
+    }
+
+    /// Writes a gap whole, by its id.
+    ///
+    /// # Errors
+    /// When the store does not take it within five seconds.
+    pub async fn write_gap(&self, record: &GapRecord) -> Result<(), StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.write_gap(record).await,
+                Self::Postgres(store) => store.write_gap(record).await,
+                Self::Sqlite(store) => store.write_gap(record).await,
+            }
+        })
+        .await
+    }
+
+    /// The gaps that were opened last, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn read_gaps(&self, limit: u32) -> Result<Vec<GapRecord>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.read_gaps(limit).await,
+                Self::Postgres(store) => store.read_gaps(limit).await,
+                Self::Sqlite(store) => store.read_gaps(limit).await,
+            }
+        })
+        .await
+    }
+
+    /// The gaps that are not at their end.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn unfinished_gaps(&self) -> Result<Vec<GapRecord>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.unfinished_gaps().await,
+                Self::Postgres(store) => store.unfinished_gaps().await,
+                Self::Sqlite(store) => store.unfinished_gaps().await,
             }
         })
         .await

@@ -12,6 +12,14 @@ fn two() -> Subscriptions {
     set(&[(Channel::Trades, "IBM"), (Channel::Trades, "SPY")])
 }
 
+/// Something came, enough of it to end what came back.
+fn came(ledger: &mut GapLedger, at: i64) {
+    ledger.handle_time(at);
+    if ledger.awaits_time() {
+        ledger.handle_returned(at);
+    }
+}
+
 /// A change in short: symbols, from, to, cause.
 fn told(ledger: &mut GapLedger) -> Vec<(String, i64, Option<i64>, Cause)> {
     let mut all = Vec::new();
@@ -25,7 +33,7 @@ fn told(ledger: &mut GapLedger) -> Vec<(String, i64, Option<i64>, Cause)> {
 fn flowing(universe: &Subscriptions, at: i64) -> GapLedger {
     let mut ledger = GapLedger::new("p", universe, Vec::new(), None);
     ledger.handle_received(universe, &nothing(), Cause::Disconnect);
-    ledger.handle_time(at, at);
+    came(&mut ledger, at);
     assert_eq!(told(&mut ledger), [], "nothing is missing before the first that came");
     ledger
 }
@@ -33,15 +41,15 @@ fn flowing(universe: &Subscriptions, at: i64) -> GapLedger {
 #[test]
 fn a_lost_connection_leaves_a_gap_from_the_last_that_came_to_the_next() {
     let mut ledger = flowing(&two(), 10);
-    ledger.handle_time(11, 15);
+    came(&mut ledger, 15);
     ledger.handle_received(&nothing(), &nothing(), Cause::Disconnect);
     assert_eq!(told(&mut ledger), [("IBM,SPY".to_owned(), 15, None, Cause::Disconnect)]);
     // Held meanwhile: still one gap, whose cause is what began it.
     ledger.handle_received(&nothing(), &nothing(), Cause::Pause);
     ledger.handle_received(&two(), &nothing(), Cause::Pause);
     assert!(ledger.awaits_time() && told(&mut ledger).is_empty());
-    ledger.handle_time(30, 31);
-    assert_eq!(told(&mut ledger), [("IBM,SPY".to_owned(), 15, Some(30), Cause::Disconnect)]);
+    came(&mut ledger, 31);
+    assert_eq!(told(&mut ledger), [("IBM,SPY".to_owned(), 15, Some(31), Cause::Disconnect)]);
     assert!(!ledger.awaits_time());
 }
 
@@ -52,7 +60,7 @@ fn a_connection_lost_again_before_anything_came_goes_on_with_its_gap() {
     ledger.handle_received(&two(), &nothing(), Cause::Pause);
     ledger.handle_received(&nothing(), &nothing(), Cause::Disconnect);
     ledger.handle_received(&two(), &nothing(), Cause::Disconnect);
-    ledger.handle_time(40, 40);
+    came(&mut ledger, 40);
     let all = told(&mut ledger);
     assert_eq!(all.last(), Some(&("IBM,SPY".to_owned(), 10, Some(40), Cause::Pause)));
     assert_eq!(all.len(), 2, "opened once, ended once: {all:?}");
@@ -64,9 +72,9 @@ fn a_part_that_comes_back_ends_its_part_of_the_gap() {
     ledger.handle_received(&nothing(), &nothing(), Cause::Pause);
     let spy = set(&[(Channel::Trades, "SPY")]);
     ledger.handle_received(&spy, &nothing(), Cause::Pause);
-    ledger.handle_time(20, 20);
+    came(&mut ledger, 20);
     ledger.handle_received(&two(), &nothing(), Cause::Pause);
-    ledger.handle_time(30, 30);
+    came(&mut ledger, 30);
     assert_eq!(
         told(&mut ledger),
         [
@@ -84,12 +92,12 @@ fn a_symbol_held_apart_from_all_has_its_own_gap_and_rejoins_all() {
     let mut ledger = flowing(&all, 10);
     let ibm = set(&[(Channel::Trades, "IBM")]);
     ledger.handle_received(&all, &ibm, Cause::Pause);
-    ledger.handle_time(11, 12);
+    came(&mut ledger, 12);
     ledger.handle_received(&nothing(), &ibm, Cause::Disconnect);
     ledger.handle_received(&all, &ibm, Cause::Disconnect);
-    ledger.handle_time(20, 20);
+    came(&mut ledger, 20);
     ledger.handle_received(&all, &nothing(), Cause::Pause);
-    ledger.handle_time(30, 30);
+    came(&mut ledger, 30);
     let all_told = told(&mut ledger);
     assert_eq!(all_told[0], ("IBM".to_owned(), 10, None, Cause::Pause));
     assert_eq!(all_told.last(), Some(&("IBM".to_owned(), 10, Some(30), Cause::Pause)));
@@ -106,12 +114,12 @@ fn a_process_that_was_away_leaves_a_gap_and_takes_up_those_that_lasted() {
     let spy = set(&[(Channel::Trades, "SPY")]);
     first.handle_received(&spy, &nothing(), Cause::Pause);
     let lasted: Vec<Gap> = first.open().cloned().collect();
-    first.handle_time(20, 20);
+    came(&mut first, 20);
 
     let mut second = GapLedger::new("q", &two(), lasted, first.clock());
     assert_eq!(told(&mut second), [("SPY".to_owned(), 20, None, Cause::Restart)]);
     second.handle_received(&two(), &nothing(), Cause::Disconnect);
-    second.handle_time(50, 50);
+    came(&mut second, 50);
     assert_eq!(
         told(&mut second),
         [("IBM".to_owned(), 10, Some(50), Cause::Pause), ("SPY".to_owned(), 20, Some(50), Cause::Restart),]
@@ -124,8 +132,8 @@ fn what_is_held_from_the_start_is_missing_from_the_first_that_comes() {
     let spy = set(&[(Channel::Trades, "SPY")]);
     ledger.handle_received(&spy, &nothing(), Cause::Pause);
     assert_eq!(told(&mut ledger), []);
-    ledger.handle_time(10, 11);
-    assert_eq!(told(&mut ledger), [("IBM".to_owned(), 10, None, Cause::Pause)]);
+    came(&mut ledger, 11);
+    assert_eq!(told(&mut ledger), [("IBM".to_owned(), 11, None, Cause::Pause)]);
 }
 
 #[test]
@@ -133,19 +141,11 @@ fn a_feed_that_stays_quiet_ends_its_gap_by_the_wall_clock() {
     let mut ledger = flowing(&two(), 10);
     ledger.handle_received(&nothing(), &nothing(), Cause::Disconnect);
     ledger.handle_received(&two(), &nothing(), Cause::Disconnect);
-    ledger.handle_quiet(99);
+    ledger.handle_returned(99);
     assert_eq!(told(&mut ledger).last().unwrap().2, Some(99));
     // The market's time may be behind: the next gap does not reach back into this one.
     ledger.handle_received(&nothing(), &nothing(), Cause::Disconnect);
     assert_eq!(told(&mut ledger), [("IBM,SPY".to_owned(), 99, None, Cause::Disconnect)]);
-}
-
-#[test]
-fn what_a_sink_could_not_keep_is_a_gap_that_is_over() {
-    let mut ledger = flowing(&two(), 10);
-    ledger.handle_lost(&set(&[(Channel::Trades, "SPY")]), 5, 9, Cause::Overflow);
-    assert_eq!(told(&mut ledger), [("SPY".to_owned(), 5, Some(9), Cause::Overflow)]);
-    assert_eq!(ledger.open().count(), 0, "it goes on being received");
 }
 
 /// The lanes by a second account that knows nothing of gaps: received or not, and since when.
@@ -201,7 +201,7 @@ fn received_missing_and_filled_tile_the_time_of_every_lane_whatever_happens() {
                 0 | 1 => {
                     time += 1 + next(5) as i64;
                     oracle.time(time);
-                    ledger.handle_time(time, time);
+                    came(&mut ledger, time);
                 }
                 2 if step > 30 && oracle.clock.is_some() && next(4) == 0 => {
                     // The process dies; what it had told is known to the next, and so is its clock.

@@ -24,6 +24,33 @@ pub struct JobConfig {
     pub subscriptions: Subscriptions,
     /// Who we are.
     pub credentials: Credentials,
+    /// Where what was missed can be had; or why it cannot.
+    pub history: Result<History, &'static str>,
+}
+
+/// Where a feed's historical data are, by Alpaca's REST reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    base: String,
+    path: &'static str,
+    channels: &'static [Channel],
+    /// What to ask for under the name `feed`; none where there is no choice.
+    pub feed: Option<&'static str>,
+}
+
+impl History {
+    /// Whether a channel's messages can be had.
+    #[must_use]
+    pub fn keeps(&self, channel: Channel) -> bool {
+        self.channels.contains(&channel)
+    }
+
+    /// The address of a channel that it keeps.
+    #[must_use]
+    pub fn url(&self, channel: Channel) -> String {
+        let Self { base, path, .. } = self;
+        if channel == Channel::News { format!("{base}{path}") } else { format!("{base}{path}/{channel}") }
+    }
 }
 
 impl JobConfig {
@@ -57,21 +84,23 @@ struct Feed {
     name: &'static str,
     path: &'static str,
     class: Class,
+    /// The stream's name among the historical ones; none where it has no history.
+    history: Option<&'static str>,
 }
 
 const FEEDS: &[Feed] = &[
-    Feed { name: "iex", path: "/v2/iex", class: Class::Stocks },
-    Feed { name: "sip", path: "/v2/sip", class: Class::Stocks },
-    Feed { name: "delayed_sip", path: "/v2/delayed_sip", class: Class::Stocks },
-    Feed { name: "boats", path: "/v1beta1/boats", class: Class::Stocks },
-    Feed { name: "overnight", path: "/v1beta1/overnight", class: Class::Stocks },
-    Feed { name: "test", path: "/v2/test", class: Class::Stocks },
-    Feed { name: "crypto-us", path: "/v1beta3/crypto/us", class: Class::Crypto },
-    Feed { name: "crypto-us-1", path: "/v1beta3/crypto/us-1", class: Class::Crypto },
-    Feed { name: "crypto-eu-1", path: "/v1beta3/crypto/eu-1", class: Class::Crypto },
-    Feed { name: "news", path: "/v1beta1/news", class: Class::News },
-    Feed { name: "indicative", path: "/v1beta1/indicative", class: Class::Options },
-    Feed { name: "opra", path: "/v1beta1/opra", class: Class::Options },
+    Feed { name: "iex", path: "/v2/iex", class: Class::Stocks, history: Some("iex") },
+    Feed { name: "sip", path: "/v2/sip", class: Class::Stocks, history: Some("sip") },
+    Feed { name: "delayed_sip", path: "/v2/delayed_sip", class: Class::Stocks, history: Some("sip") },
+    Feed { name: "boats", path: "/v1beta1/boats", class: Class::Stocks, history: Some("boats") },
+    Feed { name: "overnight", path: "/v1beta1/overnight", class: Class::Stocks, history: None },
+    Feed { name: "test", path: "/v2/test", class: Class::Stocks, history: None },
+    Feed { name: "crypto-us", path: "/v1beta3/crypto/us", class: Class::Crypto, history: Some("us") },
+    Feed { name: "crypto-us-1", path: "/v1beta3/crypto/us-1", class: Class::Crypto, history: Some("us-1") },
+    Feed { name: "crypto-eu-1", path: "/v1beta3/crypto/eu-1", class: Class::Crypto, history: Some("eu-1") },
+    Feed { name: "news", path: "/v1beta1/news", class: Class::News, history: Some("") },
+    Feed { name: "indicative", path: "/v1beta1/indicative", class: Class::Options, history: Some("") },
+    Feed { name: "opra", path: "/v1beta1/opra", class: Class::Options, history: Some("") },
 ];
 
 impl Class {
@@ -84,6 +113,17 @@ impl Class {
             Self::Stocks => &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Statuses, Lulds, Imbalances],
             Self::Crypto => &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Orderbooks],
             Self::Options => &[Trades, Quotes],
+            Self::News => &[News],
+        }
+    }
+
+    /// Channels of which Alpaca keeps a history: no statuses, bands, imbalances or books, no revised bars, no days as
+    /// they went, and no quotes of options.
+    fn kept_channels(self) -> &'static [Channel] {
+        use Channel::{Bars, News, Quotes, Trades};
+        match self {
+            Self::Stocks | Self::Crypto => &[Trades, Quotes, Bars],
+            Self::Options => &[Trades],
             Self::News => &[News],
         }
     }
@@ -105,6 +145,19 @@ pub fn feed_channels(name: &str, symbol: &str) -> Option<Vec<&'static str>> {
     Some(channels.iter().map(|channel| channel.as_str()).collect())
 }
 
+impl Feed {
+    fn history(&self, base: &str) -> Result<History, &'static str> {
+        let name = self.history.ok_or("Alpaca keeps no history of this feed")?;
+        let (path, feed) = match self.class {
+            Class::Stocks => ("/v2/stocks", Some(name)),
+            Class::Crypto => (self.path, None),
+            Class::Options => ("/v1beta1/options", None),
+            Class::News => ("/v1beta1/news", None),
+        };
+        Ok(History { base: base.to_owned(), path, channels: self.class.kept_channels(), feed })
+    }
+}
+
 /// Builds every job that the environment asks for.
 pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>> {
     let feeds = feeds(raw, problems);
@@ -112,8 +165,10 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
     let channels = channels(raw, problems);
     let codec = codec(raw, problems);
     let base = base_url(raw, problems);
+    let data = data_url(raw, problems);
     let credentials = credentials(raw, base.as_ref(), problems);
     let (feeds, channels, codec, base, credentials) = (feeds?, channels?, codec?, base?, credentials?);
+    let data = data?;
 
     let mut jobs = Vec::new();
     for feed in &feeds {
@@ -128,6 +183,7 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
             codec,
             subscriptions,
             credentials: credentials.clone(),
+            history: feed.history(&data),
         });
     }
     // The default suits every feed; only a channel that was asked for must exist.
@@ -273,6 +329,20 @@ fn base_url(raw: &Raw, problems: &mut Problems) -> Option<BaseUrl> {
     let loopback = bare.eq_ignore_ascii_case("localhost")
         || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
     Some(BaseUrl { url: text.trim_end_matches('/').to_owned(), loopback })
+}
+
+fn data_url(raw: &Raw, problems: &mut Problems) -> Option<String> {
+    let text = raw.alpaca_data_url.as_deref().unwrap_or("https://data.alpaca.markets").trim_end_matches('/');
+    let uri = text.parse::<axum::http::Uri>().ok();
+    let good = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.query().is_none()
+            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    });
+    if !good {
+        problems.add("ALPACA_DATA_URL", text, "http://HOST[:PORT] or https://HOST[:PORT]");
+    }
+    good.then(|| text.to_owned())
 }
 
 fn credentials(raw: &Raw, base: Option<&BaseUrl>, problems: &mut Problems) -> Option<Credentials> {

@@ -60,6 +60,12 @@ pub const VARIABLES: &[Variable] = &[
     plain("ALPACA_CHANNELS", "trades,quotes,bars", "comma list of channels"),
     plain("ALPACA_CODEC", "msgpack", "msgpack or json"),
     plain("ALPACA_STREAM_URL", "wss://stream.data.alpaca.markets", "host of the streams"),
+    plain("ALPACA_DATA_URL", "https://data.alpaca.markets", "host of the historical data"),
+    plain(
+        "INGEST_BACKFILL",
+        "full",
+        "what to fetch after a gap: none, full, or no further back than a window such as 2h",
+    ),
     plain("INGEST_SINKS", "quotes", "comma list: quotes (newest quote per symbol into the store), null"),
     plain(
         "PER_SYMBOL_MIN_INTERVAL_MS",

@@ -45,6 +45,8 @@ pub(super) struct Raw {
     #[serde(deserialize_with = "filled")]
     pub(super) alpaca_stream_url: Option<String>,
     #[serde(deserialize_with = "filled")]
+    pub(super) alpaca_data_url: Option<String>,
+    #[serde(deserialize_with = "filled")]
     pub(super) ingest_sinks: Option<String>,
     #[serde(deserialize_with = "filled")]
     pub(super) per_symbol_min_interval_ms: Option<String>,

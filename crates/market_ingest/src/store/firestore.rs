@@ -9,6 +9,7 @@ mod control;
 mod emulator;
 mod fleet;
 mod follow;
+mod gaps;
 mod history;
 mod reading;
 
@@ -99,6 +100,25 @@ impl FirestoreStore {
     /// The API itself, on the client's connection.
     async fn api(&self) -> Result<FirestoreClient<GoogleAuthMiddleware>, FirestoreError> {
         Ok(self.db().await?.client().get())
+    }
+
+    /// The documents that a query finds below a document of `ops`.
+    async fn query(
+        &self,
+        document: &str,
+        query: api::StructuredQuery,
+    ) -> Result<Vec<api::Document>, StoreError> {
+        let request = api::RunQueryRequest {
+            parent: format!("{}/{OPS}/{document}", self.parent),
+            query_type: Some(api::run_query_request::QueryType::StructuredQuery(query)),
+            ..Default::default()
+        };
+        let mut answers = self.api().await?.run_query(request).await.map_err(failed)?.into_inner();
+        let mut documents = Vec::new();
+        while let Some(answer) = answers.message().await.map_err(failed)? {
+            documents.extend(answer.document);
+        }
+        Ok(documents)
     }
 
     /// Documents by their full names; one that does not exist is left out.

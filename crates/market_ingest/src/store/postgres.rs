@@ -20,9 +20,10 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::OnceCell;
 
 use self::connections::{Connections, Lent};
-use super::sql::{self, HoldRow, PauseRow};
+use super::sql::{self, GapRow, HoldRow, PauseRow};
 use super::{AssetRow, AssetUpdate, Observed, QuoteDocument, StoreError, is_document_id};
 use crate::control::{ControlReading, Edit, Edited};
+use crate::gaps::GapRecord;
 use crate::history::PauseRecord;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
@@ -261,6 +262,66 @@ impl PostgresStore {
         .await?;
         connection.well();
         Ok(())
+    }
+
+    pub(super) async fn write_gap(&self, record: &GapRecord) -> Result<(), StoreError> {
+        let row = GapRow::new(record)?;
+        let mut connection = self.connection().await?;
+        sqlx::query(
+            "INSERT INTO market_ingest_gap (tenant, id, job, symbols, channels, from_ts, to_ts, cause, state, rows,
+                 reason, opened_at, cursor)
+             VALUES ($1, $2, $3, $4::jsonb, $5::jsonb, $6::timestamptz, $7::timestamptz, $8, $9, $10, $11,
+                 $12::timestamptz, $13::jsonb)
+             ON CONFLICT (tenant, id) DO UPDATE SET symbols = excluded.symbols, channels = excluded.channels,
+                 from_ts = excluded.from_ts, to_ts = excluded.to_ts, state = excluded.state, rows = excluded.rows,
+                 reason = excluded.reason, cursor = excluded.cursor",
+        )
+        .bind(&self.tenant)
+        .bind(row.id)
+        .bind(row.job)
+        .bind(row.symbols)
+        .bind(row.channels)
+        .bind(row.from_ts)
+        .bind(row.to_ts)
+        .bind(row.cause)
+        .bind(row.state)
+        .bind(row.rows)
+        .bind(row.reason.as_deref().map(without_nul))
+        .bind(row.opened_at)
+        .bind(row.cursor)
+        .execute(&mut *connection)
+        .await?;
+        connection.well();
+        Ok(())
+    }
+
+    pub(super) async fn read_gaps(&self, limit: u32) -> Result<Vec<GapRecord>, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<GapRow> = sqlx::query_as(
+            "SELECT id, job, symbols::text, channels::text, from_ts::text, to_ts::text, cause, state, rows, reason,
+                 opened_at::text, cursor::text
+             FROM market_ingest_gap WHERE tenant = $1 ORDER BY opened_at DESC, id COLLATE \"C\" DESC LIMIT $2",
+        )
+        .bind(&self.tenant)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *connection)
+        .await?;
+        connection.well();
+        Ok(rows.into_iter().filter_map(GapRow::record).collect())
+    }
+
+    pub(super) async fn unfinished_gaps(&self) -> Result<Vec<GapRecord>, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows: Vec<GapRow> = sqlx::query_as(
+            "SELECT id, job, symbols::text, channels::text, from_ts::text, to_ts::text, cause, state, rows, reason,
+                 opened_at::text, cursor::text
+             FROM market_ingest_gap WHERE tenant = $1 AND state IN ('open', 'filling')",
+        )
+        .bind(&self.tenant)
+        .fetch_all(&mut *connection)
+        .await?;
+        connection.well();
+        Ok(rows.into_iter().filter_map(GapRow::record).collect())
     }
 
     pub(super) async fn read_pauses(&self, limit: u32) -> Result<Vec<PauseRecord>, StoreError> {

@@ -7,6 +7,7 @@ use jiff::civil;
 
 use super::{Observed, StoreError};
 use crate::control::{ControlHold, ControlReading};
+use crate::gaps::{GapRecord, GapState};
 use crate::history::PauseRecord;
 
 /// A row of `market_ingest_hold` as text.
@@ -105,6 +106,64 @@ impl PauseRow {
             duration_s: self.duration_s,
             messages_drained: self.messages_drained.try_into().ok()?,
             gap_ids: serde_json::from_str(&self.gap_ids).ok()?,
+        })
+    }
+}
+
+/// A row of `market_ingest_gap` as the databases give and take it.
+#[derive(sqlx::FromRow)]
+pub(super) struct GapRow {
+    pub(super) id: String,
+    pub(super) job: String,
+    pub(super) symbols: String,
+    pub(super) channels: String,
+    pub(super) from_ts: String,
+    pub(super) to_ts: Option<String>,
+    pub(super) cause: String,
+    pub(super) state: String,
+    pub(super) rows: i64,
+    pub(super) reason: Option<String>,
+    pub(super) opened_at: String,
+    pub(super) cursor: Option<String>,
+}
+
+impl GapRow {
+    pub(super) fn new(record: &GapRecord) -> Result<Self, StoreError> {
+        let json = |list: &[String]| {
+            serde_json::to_string(list).map_err(|error| StoreError::Refused(error.to_string()))
+        };
+        let cursor = record.cursor.as_ref().map(serde_json::to_string).transpose();
+        Ok(Self {
+            id: record.id.clone(),
+            job: record.job.clone(),
+            symbols: json(&record.symbols)?,
+            channels: json(&record.channels)?,
+            from_ts: record.from.to_string(),
+            to_ts: record.to.map(|time| time.to_string()),
+            cause: record.cause.clone(),
+            state: record.state.as_str().to_owned(),
+            rows: i64::try_from(record.rows).unwrap_or(i64::MAX),
+            reason: record.reason.clone(),
+            opened_at: record.opened_at.to_string(),
+            cursor: cursor.map_err(|error| StoreError::Refused(error.to_string()))?,
+        })
+    }
+
+    /// None when somebody else wrote what is no gap.
+    pub(super) fn record(self) -> Option<GapRecord> {
+        Some(GapRecord {
+            id: self.id,
+            job: self.job,
+            symbols: serde_json::from_str(&self.symbols).ok()?,
+            channels: serde_json::from_str(&self.channels).ok()?,
+            from: time(&self.from_ts)?,
+            to: self.to_ts.as_deref().and_then(time),
+            cause: self.cause,
+            state: GapState::ALL.into_iter().find(|state| state.as_str() == self.state)?,
+            rows: self.rows.try_into().ok()?,
+            reason: self.reason,
+            opened_at: time(&self.opened_at)?,
+            cursor: self.cursor.and_then(|cursor| serde_json::from_str(&cursor).ok()),
         })
     }
 }

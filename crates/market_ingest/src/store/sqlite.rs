@@ -16,9 +16,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::{Instant, sleep};
 
-use super::sql::{self, HoldRow, PauseRow};
+use super::sql::{self, GapRow, HoldRow, PauseRow};
 use super::{AssetRow, AssetUpdate, Observed, QuoteDocument, StoreError};
 use crate::control::{ControlReading, Edit, Edited};
+use crate::gaps::GapRecord;
 use crate::history::PauseRecord;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -212,6 +213,57 @@ impl SqliteStore {
         .execute(&self.writer)
         .await?;
         Ok(())
+    }
+
+    pub(super) async fn write_gap(&self, record: &GapRecord) -> Result<(), StoreError> {
+        let row = GapRow::new(record)?;
+        sqlx::query(
+            "INSERT INTO market_ingest_gap (tenant, id, job, symbols, channels, from_ts, to_ts, cause, state, rows,
+                 reason, opened_at, cursor)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (tenant, id) DO UPDATE SET symbols = excluded.symbols, channels = excluded.channels,
+                 from_ts = excluded.from_ts, to_ts = excluded.to_ts, state = excluded.state, rows = excluded.rows,
+                 reason = excluded.reason, cursor = excluded.cursor",
+        )
+        .bind(&self.tenant)
+        .bind(row.id)
+        .bind(row.job)
+        .bind(row.symbols)
+        .bind(row.channels)
+        .bind(row.from_ts)
+        .bind(row.to_ts)
+        .bind(row.cause)
+        .bind(row.state)
+        .bind(row.rows)
+        .bind(row.reason)
+        .bind(row.opened_at)
+        .bind(row.cursor)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_gaps(&self, limit: u32) -> Result<Vec<GapRecord>, StoreError> {
+        let rows: Vec<GapRow> = sqlx::query_as(
+            "SELECT id, job, symbols, channels, from_ts, to_ts, cause, state, rows, reason, opened_at, cursor
+             FROM market_ingest_gap WHERE tenant = ? ORDER BY opened_at DESC, id DESC LIMIT ?",
+        )
+        .bind(&self.tenant)
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.into_iter().filter_map(GapRow::record).collect())
+    }
+
+    pub(super) async fn unfinished_gaps(&self) -> Result<Vec<GapRecord>, StoreError> {
+        let rows: Vec<GapRow> = sqlx::query_as(
+            "SELECT id, job, symbols, channels, from_ts, to_ts, cause, state, rows, reason, opened_at, cursor
+             FROM market_ingest_gap WHERE tenant = ? AND state IN ('open', 'filling')",
+        )
+        .bind(&self.tenant)
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.into_iter().filter_map(GapRow::record).collect())
     }
 
     pub(super) async fn read_pauses(&self, limit: u32) -> Result<Vec<PauseRecord>, StoreError> {

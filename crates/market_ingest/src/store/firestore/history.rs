@@ -34,15 +34,8 @@ impl FirestoreStore {
             limit: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
             ..Default::default()
         };
-        let request = api::RunQueryRequest {
-            parent: format!("{}/{OPS}/{HEARTBEAT}", self.parent),
-            query_type: Some(api::run_query_request::QueryType::StructuredQuery(query)),
-            ..Default::default()
-        };
-        let mut answers = self.api().await?.run_query(request).await.map_err(failed)?.into_inner();
         let mut records = Vec::new();
-        while let Some(answer) = answers.message().await.map_err(failed)? {
-            let Some(document) = answer.document else { continue };
+        for document in self.query(HEARTBEAT, query).await? {
             match FirestoreDb::deserialize_doc_to::<PauseRecord>(&document) {
                 Ok(mut record) => {
                     record.id = document.name.rsplit('/').next().unwrap_or_default().to_owned();

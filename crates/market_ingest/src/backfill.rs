@@ -1,0 +1,486 @@
+//! Fetches what gaps left out and hands it to the full-rate sinks; one task a job, one gap at a time, oldest first.
+//!
+//! A gap is asked for with some overlap on both sides, because times within a feed are not in order; what was received
+//! already comes again under the same key (see [`crate::sink::key`]). A gap is `filled` once everything that was fetched
+//! for it is durable in every sink, so a crash at any moment costs nothing but a repetition.
+//!
+//! Invariants: no row of what is held is handed on, and a hold interrupts every wait here; a place once passed is never
+//! passed over: the cursor moves only behind what is durable.
+
+mod plan;
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alpaca_feed::decode::Decoder;
+use alpaca_feed::message::Event;
+use alpaca_feed::subscription::Channel;
+use alpaca_feed::symbol::Symbols;
+use ingest_status::Timestamp;
+use ingest_switch::watch::Decided;
+use ingest_switch::{Coverage, JobCoverage};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::{BackfillConfig, JobConfig};
+use crate::gaps::{Cursor, GapBook, GapRecord, GapState, nanoseconds};
+use crate::logging;
+use crate::rest::{Page, Query, Rest, RestError};
+use crate::sink::key::Keyer;
+use crate::sink::{self, FullRate, JobId, Ticket};
+
+/// A gap is asked for this much beyond both of its bounds, nanoseconds.
+const OVERLAP: i64 = 1_000_000_000;
+/// A minute bar leaves when its minute is over, nanoseconds.
+const MINUTE: i64 = 60_000_000_000;
+/// The venue has this long to publish what it sent.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Symbols in one request.
+const SYMBOLS_MAX: usize = 100;
+/// The plan that gives data late does so by this much, seconds, with some margin.
+const LATE_BY: f64 = 15.0 * 60.0 + 30.0;
+/// First and longest wait after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A refusal that a person can lift is asked about again after this time.
+const REFUSED_RETRY: Duration = Duration::from_secs(600);
+
+/// What the fetching of one job did so far. Relaxed atomics: read for display only.
+#[derive(Debug, Default)]
+pub(crate) struct BackfillCounts {
+    /// Rows handed to the sinks.
+    pub(crate) rows: AtomicU64,
+    /// Pages fetched.
+    pub(crate) pages: AtomicU64,
+    /// Requests that failed, or were refused.
+    pub(crate) errors: AtomicU64,
+}
+
+/// What a backfill is connected to.
+pub(crate) struct Wiring {
+    pub(crate) book: Arc<GapBook>,
+    pub(crate) decisions: watch::Receiver<Decided>,
+    /// The sinks that take every record.
+    pub(crate) sinks: Vec<FullRate>,
+    pub(crate) symbols: Arc<Symbols>,
+    pub(crate) policy: BackfillConfig,
+    pub(crate) counts: Arc<BackfillCounts>,
+}
+
+/// The task of one job.
+pub(crate) struct Backfill {
+    id: JobId,
+    job: JobConfig,
+    wiring: Wiring,
+    rest: Rest,
+    /// When a gap may be asked for again, and after how many failures; a gap that is not here may be at once.
+    waits: HashMap<String, Wait>,
+    /// A fetch that a hold interrupted, to be gone on with.
+    fetch: Option<Fetch>,
+}
+
+#[derive(Clone, Copy)]
+struct Wait {
+    until: Instant,
+    failures: u32,
+}
+
+/// One gap on its way.
+struct Fetch {
+    record: GapRecord,
+    channels: Vec<Channel>,
+    /// Sorted, and none for all news.
+    symbols: Vec<String>,
+    channel: usize,
+    /// How many symbols are done on that channel.
+    done: usize,
+    token: Option<String>,
+    keyer: Keyer,
+    /// What was handed over and is not known to be durable, with the cursor that stands behind it.
+    underway: VecDeque<(Cursor, Vec<(usize, Ticket)>)>,
+    pages: u64,
+    malformed: u64,
+    begun: Instant,
+}
+
+/// Why a fetch ended before its end.
+enum Ended {
+    /// Some of it is held.
+    Held,
+    /// Asked again after a time, for a reason.
+    Later(Duration, String),
+    /// Never to be had.
+    Never(String),
+}
+
+impl Backfill {
+    pub(crate) fn new(id: JobId, job: JobConfig, wiring: Wiring) -> anyhow::Result<Self> {
+        let rest = Rest::new(job.credentials.clone(), Decoder::new(Arc::clone(&wiring.symbols)))?;
+        Ok(Self { id, job, wiring, rest, waits: HashMap::new(), fetch: None })
+    }
+
+    /// Fills gaps until the process stops.
+    pub(crate) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => {}
+            () = self.work() => {}
+        }
+    }
+
+    async fn work(&mut self) {
+        let mut changes = self.wiring.book.changes();
+        let mut decisions = self.wiring.decisions.clone();
+        loop {
+            changes.mark_unchanged();
+            let coverage = self.coverage(&decisions.borrow_and_update());
+            match self.next(&coverage) {
+                Ok(record) => self.fill(record, &coverage).await,
+                Err(wake) => {
+                    tokio::select! {
+                        // The book and the switch outlive this task.
+                        _ = changes.changed() => {}
+                        _ = decisions.changed() => {}
+                        () = wait_until(wake) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn coverage(&self, decided: &Decided) -> JobCoverage {
+        Coverage::new(&decided.decision.holds).job(&self.job.name)
+    }
+
+    /// The next gap to work on, or when there may be one.
+    fn next(&mut self, coverage: &JobCoverage) -> Result<GapRecord, Option<Instant>> {
+        let now = Instant::now();
+        let waiting = self.wiring.book.waiting();
+        let mut wake: Option<Instant> = None;
+        let own = waiting.into_iter().filter(|record| record.job == self.job.name);
+        let own: Vec<_> = own.collect();
+        self.waits.retain(|id, _| own.iter().any(|record| record.id == *id));
+        for record in own {
+            if !plan::is_partly_free(&record, coverage) {
+                continue;
+            }
+            let settled = Wait { until: now + SETTLE, failures: 0 };
+            let until = self.waits.entry(record.id.clone()).or_insert(settled).until;
+            if until <= now {
+                return Ok(record);
+            }
+            wake = Some(wake.map_or(until, |wake| wake.min(until)));
+        }
+        Err(wake)
+    }
+
+    async fn fill(&mut self, record: GapRecord, coverage: &JobCoverage) {
+        let known = plan::known(&self.job.name, &self.wiring.symbols);
+        let Some(record) = self.prepare(record, coverage, &known) else { return };
+        let id = record.id.clone();
+        let names = plan::names(&record, coverage, &known);
+        let mut fetch = match self.fetch.take().filter(|fetch| fetch.is_of(&record, &names)) {
+            Some(fetch) => fetch,
+            None => Fetch::new(record, names),
+        };
+        if fetch.record.state != GapState::Filling {
+            fetch.record.state = GapState::Filling;
+            self.wiring.book.put(fetch.record.clone());
+        }
+        match self.fetch_all(&mut fetch).await {
+            Ok(()) => self.complete(fetch),
+            Err(Ended::Held) => {
+                fetch.record.reason = Some("held".to_owned());
+                self.wiring.book.put(fetch.record.clone());
+                self.fetch = Some(fetch);
+            }
+            Err(Ended::Later(pause, why)) => {
+                let failures = self.waits.get(&id).map_or(0, |wait| wait.failures) + 1;
+                self.waits.insert(id, Wait { until: Instant::now() + pause, failures });
+                let job = &*self.job.name;
+                let pause_s = pause.as_secs_f64();
+                if failures == 1 {
+                    tracing::warn!(job, gap = fetch.record.id, pause_s, why, "backfill_waits");
+                }
+                fetch.record.reason = Some(why);
+                self.wiring.book.put(fetch.record.clone());
+                self.fetch = Some(fetch);
+            }
+            Err(Ended::Never(why)) => {
+                let rows = fetch.record.rows;
+                let state = if rows > 0 { GapState::Partial } else { GapState::Unfillable };
+                self.end(fetch.record, state, Some(why));
+            }
+        }
+    }
+
+    /// What of a gap can be fetched now; the rest becomes a gap of its own, or is at its end.
+    fn prepare(&self, record: GapRecord, coverage: &JobCoverage, known: &[String]) -> Option<GapRecord> {
+        let limits = plan::Limits {
+            history: self.job.history.as_ref().map_err(|why| *why),
+            sinks: !self.wiring.sinks.is_empty(),
+            policy: self.wiring.policy,
+        };
+        let (id, mut part) = (record.id.clone(), jiff::Timestamp::now().as_microsecond());
+        // A later split of the same gap must not find its names taken.
+        let new_id = || {
+            part += 1;
+            format!("{id}.{part:x}")
+        };
+        let shape = (record.symbols.clone(), record.channels.clone(), record.from);
+        let plan = plan::split(record, &limits, coverage, known, new_id);
+        for (record, why) in plan.never {
+            self.end(record, GapState::Unfillable, Some(why));
+        }
+        for part in plan.later {
+            self.wiring.book.put(part);
+        }
+        let fetch = plan.fetch?;
+        if shape != (fetch.symbols.clone(), fetch.channels.clone(), fetch.from) {
+            self.wiring.book.put(fetch.clone());
+        }
+        Some(fetch)
+    }
+
+    fn end(&self, mut record: GapRecord, state: GapState, reason: Option<String>) {
+        let job = &*self.job.name;
+        (record.state, record.reason, record.cursor) = (state, reason, None);
+        tracing::info!(
+            job,
+            gap = record.id,
+            state = state.as_str(),
+            rows = record.rows,
+            reason = record.reason,
+            "gap_ended"
+        );
+        self.wiring.book.put(record);
+    }
+
+    fn complete(&self, fetch: Fetch) {
+        let job = &*self.job.name;
+        let took_s = fetch.begun.elapsed().as_secs_f64();
+        let Fetch { record, pages, malformed, .. } = fetch;
+        tracing::info!(job, gap = record.id, rows = record.rows, pages, took_s, "gap_filled");
+        match malformed {
+            0 => self.end(record, GapState::Filled, None),
+            _ => {
+                let why = format!("{malformed} rows could not be read");
+                self.end(record, GapState::Partial, Some(why));
+            }
+        }
+    }
+
+    /// Fetches from where the cursor stands to the end, and waits until all of it is durable.
+    async fn fetch_all(&mut self, fetch: &mut Fetch) -> Result<(), Ended> {
+        let mut decisions = self.wiring.decisions.clone();
+        while fetch.channel < fetch.channels.len() {
+            let page = tokio::select! {
+                biased;
+                () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
+                page = self.rest.page(&fetch.query(&self.job)?, fetch.token.as_deref()) => page,
+            };
+            let page = page.map_err(|error| self.failed(&error, fetch))?;
+            self.wiring.counts.pages.fetch_add(1, Ordering::Relaxed);
+            self.waits.remove(&fetch.record.id);
+            let pause = page.pause;
+            let tickets = tokio::select! {
+                biased;
+                () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
+                tickets = self.deliver(fetch, &page) => tickets.ok_or(Ended::Held)?,
+            };
+            fetch.pass(page, tickets);
+            self.settle(fetch);
+            let more = fetch.channel < fetch.channels.len();
+            if let Some(pause) = pause.filter(|_| more) {
+                tokio::select! {
+                    biased;
+                    () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+        loop {
+            let progress: Vec<_> =
+                self.wiring.sinks.iter().map(|sink| Box::pin(sink.progress())).collect();
+            self.settle(fetch);
+            if fetch.underway.is_empty() {
+                return Ok(());
+            }
+            // What was handed over becomes durable whatever is held by then.
+            let _ = tokio::time::timeout(SETTLE, futures_util::future::select_all(progress)).await;
+        }
+    }
+
+    /// Hands the rows of a page to every sink, all of them or none to each; none if they are held.
+    async fn deliver(&self, fetch: &Fetch, page: &Page) -> Option<Vec<(usize, Ticket)>> {
+        // Given up half way, the page comes again: its keys must be the same then.
+        let mut keyer = fetch.keyer.clone();
+        let events = fetch.wanted(&page.events);
+        if events.is_empty() {
+            return Some(Vec::new());
+        }
+        let rows = sink::Backfill::new(self.id, events, &mut keyer);
+        let decisions = &self.wiring.decisions;
+        let free = || !is_held(&decisions.borrow(), &self.job.name, fetch);
+        let mut tickets = Vec::new();
+        for (at, sink) in self.wiring.sinks.iter().enumerate() {
+            tickets.push((at, sink.accept_backfill(rows.clone(), free).await?));
+        }
+        self.wiring.counts.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        Some(tickets)
+    }
+
+    /// Moves the cursor behind what is durable.
+    fn settle(&self, fetch: &mut Fetch) {
+        let durable = |tickets: &[(usize, Ticket)]| {
+            tickets.iter().all(|(at, ticket)| self.wiring.sinks[*at].is_durable(*ticket))
+        };
+        let mut passed = None;
+        while fetch.underway.front().is_some_and(|(_, tickets)| durable(tickets)) {
+            passed = fetch.underway.pop_front();
+        }
+        if let Some((cursor, _)) = passed {
+            let moved = fetch.record.cursor.as_ref() != Some(&cursor);
+            fetch.record.cursor = Some(cursor);
+            if moved && !fetch.underway.is_empty() {
+                self.wiring.book.put(fetch.record.clone());
+            }
+        }
+    }
+
+    fn failed(&self, error: &RestError, fetch: &Fetch) -> Ended {
+        self.wiring.counts.errors.fetch_add(1, Ordering::Relaxed);
+        let why = logging::chain(error);
+        let failures = self.waits.get(&fetch.record.id).map_or(0, |wait| wait.failures);
+        match error {
+            RestError::Limited(pause) => Ended::Later(*pause, why),
+            RestError::TooRecent => {
+                let to = fetch.record.to.unwrap_or(fetch.record.from);
+                let old_s = Timestamp::from(jiff::Timestamp::now()).seconds_since(to);
+                let pause_s = (LATE_BY - old_s).clamp(RETRY.1.as_secs_f64(), LATE_BY);
+                Ended::Later(Duration::from_secs_f64(pause_s), why)
+            }
+            RestError::Failing(_) | RestError::Unreachable(_) | RestError::Unreadable(_) => {
+                let longest = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
+                Ended::Later(jittered(longest), why)
+            }
+            RestError::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => {
+                Ended::Later(REFUSED_RETRY, why)
+            }
+            RestError::Refused { .. } => Ended::Never(why),
+        }
+    }
+}
+
+impl Fetch {
+    fn new(record: GapRecord, symbols: Vec<String>) -> Self {
+        let cursor = record.cursor.clone().unwrap_or_default();
+        let channels = record.channels.iter().filter_map(|word| word.parse().ok()).collect();
+        let done = cursor.after.as_ref().map_or(0, |after| symbols.partition_point(|own| own <= after));
+        Self {
+            channels,
+            symbols,
+            channel: cursor.channel,
+            done,
+            token: None,
+            keyer: Keyer::default(),
+            underway: VecDeque::new(),
+            pages: 0,
+            malformed: 0,
+            begun: Instant::now(),
+            record,
+        }
+    }
+
+    /// Whether this fetch is of that gap as it is now.
+    fn is_of(&self, record: &GapRecord, names: &[String]) -> bool {
+        let own = &self.record;
+        (&own.id, &own.channels, own.from, own.to) == (&record.id, &record.channels, record.from, record.to)
+            && self.symbols == names
+    }
+
+    fn query<'a>(&'a self, job: &'a JobConfig) -> Result<Query<'a>, Ended> {
+        let channel = self.channels[self.channel];
+        let end = self.symbols.len().min(self.done + SYMBOLS_MAX);
+        let (from, to) = self.bounds();
+        let before = if channel == Channel::Bars { MINUTE } else { 0 };
+        Ok(Query {
+            history: job.history.as_ref().map_err(|why| Ended::Never((*why).to_owned()))?,
+            channel,
+            symbols: &self.symbols[self.done..end],
+            from: from.saturating_sub(before),
+            to,
+        })
+    }
+
+    /// With the overlap.
+    fn bounds(&self) -> (i64, i64) {
+        let to = self.record.to.unwrap_or(self.record.from);
+        (nanoseconds(self.record.from).saturating_sub(OVERLAP), nanoseconds(to).saturating_add(OVERLAP))
+    }
+
+    /// The rows that the stream would have sent meanwhile: no bar of a minute that was not over.
+    fn wanted(&self, events: &[Event]) -> Vec<Event> {
+        let (from, to) = self.bounds();
+        let due = |event: &Event| match event {
+            Event::Bar(bar) => (from..=to).contains(&bar.ts.saturating_add(MINUTE)),
+            _ => true,
+        };
+        events.iter().filter(|event| due(event)).cloned().collect()
+    }
+
+    /// A page is handed over: on to the next page, symbols or channel.
+    fn pass(&mut self, page: Page, tickets: Vec<(usize, Ticket)>) {
+        self.pages += 1;
+        self.malformed += page.malformed;
+        let wanted = self.wanted(&page.events);
+        self.record.rows += wanted.len() as u64;
+        for event in &wanted {
+            self.keyer.ordinal(event);
+        }
+        self.token = page.next;
+        if self.token.is_none() {
+            self.keyer = Keyer::default();
+            self.done = self.symbols.len().min(self.done + SYMBOLS_MAX);
+            if self.done == self.symbols.len() {
+                (self.channel, self.done) = (self.channel + 1, 0);
+            }
+        }
+        let after = self.done.checked_sub(1).map(|last| self.symbols[last].clone());
+        self.underway.push_back((Cursor { channel: self.channel, after }, tickets));
+    }
+}
+
+/// Whether a hold covers any of what is fetched: the gap is then split before it goes on.
+fn is_held(decided: &Decided, job: &str, fetch: &Fetch) -> bool {
+    let coverage = Coverage::new(&decided.decision.holds).job(job);
+    plan::any_held(&coverage, &fetch.channels, &fetch.symbols)
+}
+
+/// Completes once a hold covers any of what is fetched. Cancel safe.
+async fn held(decisions: &mut watch::Receiver<Decided>, job: &str, fetch: &Fetch) {
+    loop {
+        // The switch outlives this task.
+        if decisions.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if is_held(&decisions.borrow_and_update(), job, fetch) {
+            return;
+        }
+    }
+}
+
+async fn wait_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Between half of it and all of it, so that failing clients do not come back together.
+fn jittered(longest: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
+    longest.mul_f64(0.5 + random / 2.0)
+}

@@ -1,0 +1,366 @@
+//! The gaps of all jobs: what the pumps' ledgers tell, what the backfill makes of it, and both in the store.
+//!
+//! Invariants: a gap stays here until it is at its end and written; what is told to the store is always the newest
+//! state of a gap; the losses of one stalled sink come together, so that their number is bounded by what stalls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alpaca_feed::gap_ledger::{Cause, Gap};
+use alpaca_feed::subscription::Channel;
+use ingest_status::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::logging;
+use crate::store::Store;
+
+/// Losses of one job that are no further apart than this are one gap, nanoseconds.
+const LOSSES_APART: i64 = 60_000_000_000;
+/// Gaps of one job that wait; beyond them losses come together however far apart they are.
+const WAITING_MAX: usize = 1_000;
+/// A store that is away is tried again after this time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One gap, as `ops/market_ingest/gaps/{id}` holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GapRecord {
+    /// The document's id; sorts by the process that opened it, then by order.
+    #[serde(skip)]
+    pub id: String,
+    /// The job.
+    pub job: String,
+    /// What was not received: every pair of these symbols, of which one may be `*`, …
+    pub symbols: Vec<String>,
+    /// … and these channels.
+    pub channels: Vec<String>,
+    /// Newest time of the market that was received before.
+    pub from: Timestamp,
+    /// First time of the market that was received after; none while it lasts.
+    pub to: Option<Timestamp>,
+    /// `pause`, `disconnect`, `mute`, `overflow` or `restart`.
+    pub cause: String,
+    /// What became of it.
+    pub state: GapState,
+    /// Rows that were fetched for it and are kept.
+    pub rows: u64,
+    /// Why it is not filled.
+    pub reason: Option<String>,
+    /// When it was opened, by the clock on the wall.
+    pub opened_at: Timestamp,
+    /// Where its filling goes on.
+    pub cursor: Option<Cursor>,
+}
+
+/// What became of a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GapState {
+    /// It lasts, or waits to be filled.
+    Open,
+    /// It is being filled.
+    Filling,
+    /// Everything that the venue keeps of it was fetched and is kept.
+    Filled,
+    /// Part of it was fetched; the reason says what not.
+    Partial,
+    /// Nothing of it can be had; the reason says why.
+    Unfillable,
+}
+
+impl GapState {
+    /// Every state.
+    pub const ALL: [Self; 5] =
+        [Self::Open, Self::Filling, Self::Filled, Self::Partial, Self::Unfillable];
+
+    /// The state in one word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Filling => "filling",
+            Self::Filled => "filled",
+            Self::Partial => "partial",
+            Self::Unfillable => "unfillable",
+        }
+    }
+
+    /// Whether nothing more will be done about it.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Open | Self::Filling => false,
+            Self::Filled | Self::Partial | Self::Unfillable => true,
+        }
+    }
+}
+
+/// How far a gap is filled: everything before is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Which of the gap's channels.
+    pub channel: usize,
+    /// The last of its symbols, sorted, that is done on that channel; none before the first.
+    pub after: Option<String>,
+}
+
+impl GapRecord {
+    fn new(job: &str, gap: &Gap, now: Timestamp) -> Self {
+        Self {
+            id: gap.id.clone(),
+            job: job.to_owned(),
+            symbols: gap.symbols.iter().cloned().collect(),
+            channels: gap.channels.iter().map(ToString::to_string).collect(),
+            from: Timestamp::from_nanoseconds(gap.from),
+            to: gap.to.map(Timestamp::from_nanoseconds),
+            cause: gap.cause.to_string(),
+            state: GapState::Open,
+            rows: 0,
+            reason: None,
+            opened_at: now,
+            cursor: None,
+        }
+    }
+
+    /// What the ledger of its job knows of it; none where somebody else wrote what is no gap.
+    #[must_use]
+    pub fn gap(&self) -> Option<Gap> {
+        let channels: Result<BTreeSet<Channel>, _> = self.channels.iter().map(|word| word.parse()).collect();
+        let gap = Gap {
+            id: self.id.clone(),
+            channels: channels.ok()?,
+            symbols: self.symbols.iter().cloned().collect(),
+            from: nanoseconds(self.from),
+            to: self.to.map(nanoseconds),
+            cause: self.cause.parse().ok()?,
+        };
+        (!gap.channels.is_empty() && !gap.symbols.is_empty()).then_some(gap)
+    }
+
+    /// Over, and something is still to be done about it.
+    fn waits(&self) -> bool {
+        self.to.is_some() && !self.state.is_final()
+    }
+}
+
+/// A document's time as the market's.
+pub(crate) fn nanoseconds(time: Timestamp) -> i64 {
+    time.as_microseconds().saturating_mul(1000)
+}
+
+/// The gaps that are not at their end, shared by pumps, backfill and whoever shows them.
+#[derive(Debug)]
+pub(crate) struct GapBook {
+    // Locked a few times a gap, never across an await.
+    pages: Mutex<Pages>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    records: BTreeMap<String, GapRecord>,
+    /// Not yet in the store as they are here.
+    unwritten: BTreeSet<String>,
+    /// Gaps at their end by state, since the start of the process.
+    ended: BTreeMap<GapState, u64>,
+    failing: bool,
+}
+
+/// What is to be told of the gaps of one job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outlook {
+    /// Gaps that last.
+    pub(crate) lasting: usize,
+    /// Gaps that are over and wait, or are being filled.
+    pub(crate) waiting: usize,
+    /// Market seconds that these cover.
+    pub(crate) waiting_s: f64,
+    /// Why one of them is not filled yet.
+    pub(crate) reason: Option<String>,
+}
+
+impl GapBook {
+    /// A book that begins with what earlier processes left.
+    pub(crate) fn new(left: Vec<GapRecord>) -> Arc<Self> {
+        let records = left.into_iter().map(|record| (record.id.clone(), record)).collect();
+        let pages = Mutex::new(Pages { records, ..Pages::default() });
+        Arc::new(Self { pages, changes: watch::Sender::new(()) })
+    }
+
+    /// What the ledger of `job` tells.
+    pub(crate) fn take(&self, job: &str, gap: &Gap) {
+        let now = jiff::Timestamp::now().into();
+        self.pages().take(job, gap, now);
+        self.changes.send_replace(());
+    }
+
+    /// The gaps of `job` that last, for the ledger of a new process.
+    pub(crate) fn lasting(&self, job: &str) -> Vec<Gap> {
+        let pages = self.pages();
+        let own = pages.records.values().filter(|record| record.job == job && record.to.is_none());
+        own.filter_map(GapRecord::gap).collect()
+    }
+
+    /// All that wait to be filled, oldest market time first.
+    pub(crate) fn waiting(&self) -> Vec<GapRecord> {
+        let pages = self.pages();
+        let mut waiting: Vec<_> = pages.records.values().filter(|record| record.waits()).cloned().collect();
+        waiting.sort_by(|a, b| (a.from, &a.id).cmp(&(b.from, &b.id)));
+        waiting
+    }
+
+    /// The present state of one.
+    pub(crate) fn get(&self, id: &str) -> Option<GapRecord> {
+        self.pages().records.get(id).cloned()
+    }
+
+    /// Changes a gap, or adds one that was split off another.
+    pub(crate) fn put(&self, record: GapRecord) {
+        let mut pages = self.pages();
+        pages.unwritten.insert(record.id.clone());
+        pages.records.insert(record.id.clone(), record);
+        drop(pages);
+        self.changes.send_replace(());
+    }
+
+    /// What is to be told of one job.
+    pub(crate) fn outlook(&self, job: &str) -> Outlook {
+        let mut outlook = Outlook::default();
+        for record in self.pages().records.values().filter(|record| record.job == job) {
+            match record.to {
+                None => outlook.lasting += 1,
+                Some(to) if !record.state.is_final() => {
+                    outlook.waiting += 1;
+                    outlook.waiting_s += to.seconds_since(record.from).max(0.0);
+                    outlook.reason = outlook.reason.or_else(|| record.reason.clone());
+                }
+                Some(_) => {}
+            }
+        }
+        outlook
+    }
+
+    /// Gaps at their end by state, since the start of the process.
+    pub(crate) fn ended(&self, state: GapState) -> u64 {
+        self.pages().ended.get(&state).copied().unwrap_or_default()
+    }
+
+    /// The gaps that pauses opened from one time to another.
+    pub(crate) fn ids_of_pauses(&self, since: Timestamp, until: Timestamp) -> Vec<String> {
+        let pause = Cause::Pause.as_str();
+        let of_pause = |record: &&GapRecord| {
+            record.cause == pause && record.opened_at >= since && record.opened_at <= until
+        };
+        self.pages().records.values().filter(of_pause).map(|record| record.id.clone()).collect()
+    }
+
+    /// Tells of every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Keeps the store up until the process stops, and a last time then, for as long as the caller waits.
+    pub(crate) async fn keep(self: Arc<Self>, store: Store, mut stopping: watch::Receiver<bool>) {
+        let mut changes = self.changes();
+        loop {
+            let stopped = *stopping.borrow_and_update();
+            changes.mark_unchanged();
+            let done = self.write(&store).await;
+            if stopped && done {
+                return;
+            }
+            tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop), if !stopped => {}
+                // The book outlives its keeper, so this is never an error.
+                _ = changes.changed(), if done => {}
+                () = tokio::time::sleep(RETRY_AFTER), if !done => {}
+            }
+        }
+    }
+
+    /// False while the store is away.
+    async fn write(&self, store: &Store) -> bool {
+        loop {
+            let Some(record) = self.pages().next_unwritten() else { return true };
+            let written = store.write_gap(&record).await;
+            let mut pages = self.pages();
+            match written {
+                Ok(()) => {
+                    pages.written(&record);
+                    pages.failing = false;
+                }
+                Err(error) => {
+                    pages.unwritten.insert(record.id);
+                    if !std::mem::replace(&mut pages.failing, true) {
+                        let error = logging::chain(&error);
+                        tracing::warn!(error, "gaps cannot be kept; it is tried again");
+                    }
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// A panic elsewhere leaves whole records.
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    fn take(&mut self, job: &str, gap: &Gap, now: Timestamp) {
+        let told = GapRecord::new(job, gap, now);
+        if gap.cause == Cause::Overflow && gap.to.is_some() && self.extend_loss(&told) {
+            return;
+        }
+        self.unwritten.insert(told.id.clone());
+        let record = self.records.entry(told.id.clone()).or_insert_with(|| told.clone());
+        (record.symbols, record.channels) = (told.symbols, told.channels);
+        (record.from, record.to) = (told.from, told.to);
+    }
+
+    /// Adds a loss to one of the same job that waits untouched.
+    fn extend_loss(&mut self, loss: &GapRecord) -> bool {
+        let own = |record: &&mut GapRecord| record.job == loss.job && record.waits();
+        let crowded = self.records.values_mut().filter(own).count() >= WAITING_MAX;
+        let near = |record: &GapRecord| {
+            let last = record.to.map_or(i64::MIN, nanoseconds);
+            nanoseconds(loss.from).saturating_sub(last) <= LOSSES_APART
+        };
+        let found = self.records.values_mut().filter(own).rev().find(|record| {
+            let untouched = record.cause == loss.cause && record.state == GapState::Open;
+            untouched && (crowded || near(record))
+        });
+        let Some(record) = found else { return false };
+        merge(&mut record.symbols, &loss.symbols);
+        merge(&mut record.channels, &loss.channels);
+        record.from = record.from.min(loss.from);
+        record.to = record.to.max(loss.to);
+        self.unwritten.insert(record.id.clone());
+        true
+    }
+
+    fn next_unwritten(&mut self) -> Option<GapRecord> {
+        let id = self.unwritten.pop_first()?;
+        self.records.get(&id).cloned()
+    }
+
+    /// What is at its end and written is the store's.
+    fn written(&mut self, record: &GapRecord) {
+        if record.state.is_final() && !self.unwritten.contains(&record.id) {
+            self.records.remove(&record.id);
+            *self.ended.entry(record.state).or_default() += 1;
+        }
+    }
+}
+
+fn merge(all: &mut Vec<String>, more: &[String]) {
+    let merged: BTreeSet<&String> = all.iter().chain(more).collect();
+    *all = merged.into_iter().cloned().collect();
+}
+
+#[cfg(test)]
+mod tests;
