@@ -74,8 +74,12 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
-    /// Show intervals for which data are missing.
-    Gaps,
+    /// Show what was not received, and what became of it, newest first.
+    Gaps {
+        /// How many at most.
+        #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
     /// Show the jobs of the producer.
     Jobs,
     /// Show the heartbeat of every tenant in the store.

@@ -1,6 +1,7 @@
 //! `history`, `gaps` and `fleet`: what was, what is missing, and everybody at once.
 
 use ingest_status::{Standing, Timestamp};
+use market_ingest::gaps::{GapRecord, GapState};
 use market_ingest::history::PauseRecord;
 use serde_json::{Value, json};
 
@@ -61,11 +62,63 @@ fn record(pause: &PauseRecord) -> Value {
     record
 }
 
-/// Intervals without data: none are recorded by this version, and it says so.
-pub(crate) fn gaps() -> Answer {
-    let text = "gaps are not recorded by this version, so none can be shown; what a pause left out is between \
-                paused_at and resumed_at in `ingestctl history`\n";
-    Answer { exit: Exit::Effective, text: text.to_owned(), json: json!({ "recorded": false, "gaps": [] }) }
+/// What was not received, newest first.
+pub(crate) async fn gaps(remote: &Remote, limit: u32) -> Result<Answer, Failure> {
+    let gaps = remote.gaps(limit).await?;
+    let mut text = String::new();
+    if gaps.is_empty() {
+        text.push_str("no gap is recorded\n");
+    } else {
+        missed(&gaps).write(&mut text, 0);
+    }
+    let named = |gap: &GapRecord| {
+        let mut named = json!(gap);
+        named["id"] = json!(gap.id);
+        named
+    };
+    Ok(Answer {
+        exit: Exit::Effective,
+        text,
+        json: json!({ "gaps": gaps.iter().map(named).collect::<Vec<_>>() }),
+    })
+}
+
+fn missed(gaps: &[GapRecord]) -> Table {
+    let mut table =
+        Table::new(&["FROM", "LASTED", "JOB", "CHANNELS", "SYMBOLS", "CAUSE", "STATE", "ROWS", "REASON"]);
+    for gap in gaps {
+        let lasted = match gap.to {
+            None => (paint::HELD, "lasts".to_owned()),
+            Some(to) => cell(paint::span(to.seconds_since(gap.from).max(0.0))),
+        };
+        let colour = match gap.state {
+            GapState::Open | GapState::Filling => paint::HELD,
+            GapState::Filled => paint::GOOD,
+            GapState::Partial | GapState::Unfillable => paint::BAD,
+        };
+        table.row([
+            cell(paint::whole_seconds(gap.from)),
+            lasted,
+            cell(gap.job.clone()),
+            cell(gap.channels.join(",")),
+            cell(some(&gap.symbols)),
+            cell(gap.cause.clone()),
+            (colour, gap.state.as_str().to_owned()),
+            cell(gap.rows.to_string()),
+            cell(gap.reason.clone().unwrap_or_else(|| "-".to_owned())),
+        ]);
+    }
+    table
+}
+
+/// The first few of many.
+fn some(symbols: &[String]) -> String {
+    const SHOWN_MAX: usize = 4;
+    let shown = symbols.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(",");
+    match symbols.len().saturating_sub(SHOWN_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// Every tenant's heartbeat with its verdict.

@@ -13,6 +13,7 @@ use market_ingest::config::{StoreConfig, env_vars, store_from_vars};
 use market_ingest::control::{
     self, ControlReading, Edit, NothingToResume, PauseRequest, ResumeRequest, hold_id,
 };
+use market_ingest::gaps::GapRecord;
 use market_ingest::history::PauseRecord;
 use market_ingest::logging::chain;
 use market_ingest::store::{Observed, Store, StoreError};
@@ -184,6 +185,14 @@ impl Remote {
         match self {
             Self::Store(store) => store.read_pauses(limit).await.map_err(|error| unreached(&error)),
             Self::Http(http) => http.history(limit).await,
+        }
+    }
+
+    /// The newest gaps, newest first.
+    pub(crate) async fn gaps(&self, limit: u32) -> Result<Vec<GapRecord>, Failure> {
+        match self {
+            Self::Store(store) => store.read_gaps(limit).await.map_err(|error| unreached(&error)),
+            Self::Http(http) => http.gaps(limit).await,
         }
     }
 

@@ -25,7 +25,7 @@ const WAITING_MAX: usize = 1_000;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One gap, as `ops/market_ingest/gaps/{id}` holds it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GapRecord {
     /// The document's id; sorts by the process that opened it, then by order.
     #[serde(skip)]
@@ -72,8 +72,7 @@ pub enum GapState {
 
 impl GapState {
     /// Every state.
-    pub const ALL: [Self; 5] =
-        [Self::Open, Self::Filling, Self::Filled, Self::Partial, Self::Unfillable];
+    pub const ALL: [Self; 5] = [Self::Open, Self::Filling, Self::Filled, Self::Partial, Self::Unfillable];
 
     /// The state in one word.
     #[must_use]
@@ -98,7 +97,7 @@ impl GapState {
 }
 
 /// How far a gap is filled: everything before is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cursor {
     /// Which of the gap's channels.
     pub channel: usize,

@@ -4,12 +4,14 @@
 //! `beat`. See `ARCHITECTURE.md`.
 
 mod assets;
+//mod backfill;
 mod beat;
 pub mod config;
 pub mod control;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod filter;
+pub mod gaps;
 pub mod health;
 pub mod history;
 mod http;
@@ -19,6 +21,7 @@ pub mod logging;
 mod metrics;
 mod pump;
 pub mod report;
+mod rest;
 pub mod service;
 pub mod sink;
 pub mod sources;

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ingest_status::Heartbeat;
 use market_ingest::control::{PauseRequest, ResumeRequest};
+use market_ingest::gaps::GapRecord;
 use market_ingest::history::PauseRecord;
 use market_ingest::store::Observed;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use ureq::http::{StatusCode, Uri};
 
@@ -47,6 +49,18 @@ struct WrittenBody {
 #[derive(Deserialize)]
 struct HistoryBody {
     pauses: Vec<PauseBody>,
+}
+
+#[derive(Deserialize)]
+struct GapsBody {
+    gaps: Vec<GapBody>,
+}
+
+#[derive(Deserialize)]
+struct GapBody {
+    id: String,
+    #[serde(flatten)]
+    record: GapRecord,
 }
 
 #[derive(Deserialize)]
@@ -122,19 +136,23 @@ impl Http {
     }
 
     pub(crate) async fn history(&self, limit: u32) -> Result<Vec<PauseRecord>, Failure> {
-        let path = format!("/api/v1/history?limit={limit}");
+        let body: HistoryBody = self.list("history", limit).await?;
+        Ok(body.pauses.into_iter().map(|PauseBody { id, record }| PauseRecord { id, ..record }).collect())
+    }
+
+    pub(crate) async fn gaps(&self, limit: u32) -> Result<Vec<GapRecord>, Failure> {
+        let body: GapsBody = self.list("gaps", limit).await?;
+        Ok(body.gaps.into_iter().map(|GapBody { id, record }| GapRecord { id, ..record }).collect())
+    }
+
+    async fn list<T: DeserializeOwned>(&self, what: &str, limit: u32) -> Result<T, Failure> {
+        let path = format!("/api/v1/{what}?limit={limit}");
         let reply = self.get(&path).await?;
         if reply.status != StatusCode::OK {
             return Err(self.unexpected(&path, &reply));
         }
-        match serde_json::from_value::<HistoryBody>(reply.body) {
-            Ok(body) => Ok(body
-                .pauses
-                .into_iter()
-                .map(|PauseBody { id, record }| PauseRecord { id, ..record })
-                .collect()),
-            Err(error) => Err(self.failed(&format!("its history is not understood: {error}"))),
-        }
+        serde_json::from_value(reply.body)
+            .map_err(|error| self.failed(&format!("its {what} cannot be understood: {error}")))
     }
 
     fn written(&self, path: &str, reply: Reply) -> Result<Written, Failure> {

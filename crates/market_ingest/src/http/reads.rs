@@ -14,13 +14,14 @@ use super::openapi::{Operation, Route};
 use super::params::query;
 use super::problem::Problem;
 use super::{SHAPE, Shown};
+use crate::gaps::GapRecord;
 use crate::history::PauseRecord;
 use crate::report::hold_report;
 
-/// Pauses in one answer, unless asked for otherwise.
-const HISTORY: u32 = 50;
-/// Pauses in one answer, at most.
-const HISTORY_MAX: u32 = 1000;
+/// Pauses or gaps in one answer, unless asked for otherwise.
+const NEWEST: u32 = 50;
+/// Pauses or gaps in one answer, at most.
+const NEWEST_MAX: u32 = 1000;
 /// Characters of a symbol.
 const SYMBOL_MAX: usize = 100;
 
@@ -98,13 +99,21 @@ pub(super) struct Pause {
     gap_ids: Vec<String>,
 }
 
-/// Gaps of the data.
+/// The newest gaps.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Gaps {
     /// Version of this shape.
     schema: u32,
-    /// None are recorded yet.
-    gaps: [(); 0],
+    /// Newest first.
+    gaps: Vec<NamedGap>,
+}
+
+/// What was not received, and what became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct NamedGap {
+    id: String,
+    #[serde(flatten)]
+    record: GapRecord,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,13 +126,14 @@ struct WhyQuery {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HistoryQuery {
+struct NewestQuery {
     limit: Option<u32>,
 }
 
 pub(super) fn routes() -> Vec<Route> {
     let symbol =
         json!({ "type": "string", "pattern": format!("^[!-~]{{1,{SYMBOL_MAX}}}$"), "examples": ["AAPL"] });
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": NEWEST_MAX, "default": NEWEST });
     vec![
         Route::get(
             "/api/v1/status",
@@ -145,19 +155,17 @@ pub(super) fn routes() -> Vec<Route> {
             "/api/v1/history",
             get(history),
             Operation::new("history", "The newest pauses.")
-                .query(
-                    "limit",
-                    false,
-                    "How many at most.",
-                    json!({ "type": "integer", "minimum": 1, "maximum": HISTORY_MAX, "default": HISTORY }),
-                )
+                .query("limit", false, "How many at most.", limit.clone())
                 .answer::<History>(200, "Newest first.")
                 .problem(503, "The store does not answer."),
         ),
         Route::get(
             "/api/v1/gaps",
             get(gaps),
-            Operation::new("gaps", "Intervals without data.").answer::<Gaps>(200, "Gaps."),
+            Operation::new("gaps", "The newest intervals that were not received, and what became of them.")
+                .query("limit", false, "How many at most.", limit)
+                .answer::<Gaps>(200, "Newest first.")
+                .problem(503, "The store does not answer."),
         ),
     ]
 }
@@ -217,16 +225,24 @@ async fn why(State(shown): State<Shown>, uri: Uri) -> Result<Json<Why>, Problem>
 }
 
 async fn history(State(shown): State<Shown>, uri: Uri) -> Result<Json<History>, Problem> {
-    let limit = query::<HistoryQuery>(&uri)?.limit.unwrap_or(HISTORY);
-    if !(1..=HISTORY_MAX).contains(&limit) {
-        return Err(Problem::field("limit", format!("limit: 1 to {HISTORY_MAX}")));
-    }
+    let limit = limit(&uri)?;
     let pauses = shown.store.read_pauses(limit).await.map_err(|e| Problem::store("tell the history", &e))?;
     Ok(Json(History { schema: SHAPE, pauses: pauses.into_iter().map(Pause::from).collect() }))
 }
 
-async fn gaps() -> Json<Gaps> {
-    Json(Gaps { schema: SHAPE, gaps: [] })
+async fn gaps(State(shown): State<Shown>, uri: Uri) -> Result<Json<Gaps>, Problem> {
+    let limit = limit(&uri)?;
+    let gaps = shown.store.read_gaps(limit).await.map_err(|e| Problem::store("tell the gaps", &e))?;
+    let named = |record: GapRecord| NamedGap { id: record.id.clone(), record };
+    Ok(Json(Gaps { schema: SHAPE, gaps: gaps.into_iter().map(named).collect() }))
+}
+
+fn limit(uri: &Uri) -> Result<u32, Problem> {
+    let limit = query::<NewestQuery>(uri)?.limit.unwrap_or(NEWEST);
+    if !(1..=NEWEST_MAX).contains(&limit) {
+        return Err(Problem::field("limit", format!("limit: 1 to {NEWEST_MAX}")));
+    }
+    Ok(limit)
 }
 
 impl From<PauseRecord> for Pause {
