@@ -172,6 +172,10 @@ async fn wrong_arguments_are_refused_and_the_help_names_every_fault() {
         "big_ids",
         "huge_news",
         "rename",
+        "data_error",
+        "data_delay",
+        "data_cut",
+        "data_stall",
     ] {
         assert!(help.contains(&format!("  {fault}")), "{fault} is not in the help");
     }
