@@ -13,21 +13,21 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::{Client, Codec, LIMIT, recorded_or_synthetic, same};
+use crate::client::{Client, Codec, Got, LIMIT, recorded_or_synthetic, same};
 
 const KEYS: [(&str, &str); 2] = [("APCA-API-KEY-ID", "k"), ("APCA-API-SECRET-KEY", "s")];
 const EVERYTHING: &str = "start=2000-01-01&end=2100-01-01";
 
 /// One answer of the data port.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+struct Answer {
+    status: u16,
     headers: BTreeMap<String, String>,
     text: String,
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
 
@@ -40,7 +40,7 @@ impl Answer {
     }
 }
 
-pub(crate) async fn get_as(venue: &Venue, path: &str, headers: &[(&str, &str)]) -> Answer {
+async fn get_as(venue: &Venue, path: &str, headers: &[(&str, &str)]) -> Answer {
     let addr: SocketAddr = venue.data_url().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
     let ask = async {
         let mut stream = TcpStream::connect(addr).await.unwrap();
@@ -65,7 +65,7 @@ pub(crate) async fn get_as(venue: &Venue, path: &str, headers: &[(&str, &str)]) 
     tokio::time::timeout(LIMIT, ask).await.expect("no answer in time")
 }
 
-pub(crate) async fn get(venue: &Venue, path: &str) -> Answer {
+async fn get(venue: &Venue, path: &str) -> Answer {
     get_as(venue, path, &KEYS).await
 }
 
@@ -96,8 +96,8 @@ async fn pages(venue: &Venue, path: &str, word: &str, limit: usize) -> (BTreeMap
     }
 }
 
-/// The elements of one type that the stream at `path` has, in the order of sending.
-async fn streamed(venue: &Venue, path: &str) -> Vec<Value> {
+/// All that the stream at `path` has of what the data port serves, in the order of sending.
+pub(crate) async fn streamed(venue: &Venue, path: &str) -> Vec<Value> {
     let mut all = Vec::new();
     let channels = match path {
         "/v1beta1/news" => json!({"action": "subscribe", "news": ["*"]}),
@@ -110,34 +110,47 @@ async fn streamed(venue: &Venue, path: &str) -> Vec<Value> {
     client.say(channels).await;
     let ack = client.control().await;
     assert_eq!(ack["T"], "subscription");
-    while let Some(crate::client::Got::Frame(elements)) = client.next_within(Duration::from_millis(500)).await
-    {
-        all.extend(elements);
+    loop {
+        let is_end = |e: &Event| e.kind == EventKind::TapeFinished && e.path.as_deref() == Some(path);
+        let finished = venue.log().iter().any(is_end);
+        match client.next_within(Duration::from_millis(300)).await {
+            Some(Got::Frame(elements)) => all.extend(elements),
+            None if finished => return all,
+            Some(Got::Ping) | None => {}
+            end => panic!("the stream ended: {end:?}"),
+        }
     }
-    all
 }
 
-/// What the data port must have of streamed elements of type `letter`, by symbol.
-fn expected(elements: &[Value], letter: &str) -> BTreeMap<String, Vec<Value>> {
+/// What the data port must have of streamed elements of type `letter`, by symbol; of bars, the last of each minute.
+pub(crate) fn rows_of(elements: &[Value], letter: &str) -> BTreeMap<String, Vec<Value>> {
     let mut rows: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for element in elements.iter().filter(|e| e["T"] == letter) {
-        let mut row = element.clone();
-        for field in ["T", "S", "r"] {
-            row.as_object_mut().unwrap().remove(field);
+    let is_wanted = |e: &&Value| e["T"] == letter || (letter == "b" && e["T"] == "u");
+    for element in elements.iter().filter(is_wanted) {
+        let of_symbol = rows.entry(element["S"].as_str().unwrap().to_owned()).or_default();
+        let same_minute = |row: &&mut Value| letter == "b" && row["t"] == element["t"];
+        match of_symbol.iter_mut().find(same_minute) {
+            Some(row) if row["T"] == "u" && element["T"] == "b" => {}
+            Some(row) => *row = element.clone(),
+            None => of_symbol.push(element.clone()),
         }
-        rows.entry(element["S"].as_str().unwrap().to_owned()).or_default().push(row);
     }
     for list in rows.values_mut() {
+        for row in list.iter_mut() {
+            for field in ["T", "S", "r"] {
+                row.as_object_mut().unwrap().remove(field);
+            }
+        }
         list.sort_by_key(|r| {
             let at: jiff::Timestamp = r["t"].as_str().unwrap().parse().unwrap();
-            let id = if letter == "q" { 0 } else { r["i"].as_u64().unwrap_or(0) };
+            let id = r["i"].as_u64().unwrap_or(0);
             (at, r["x"].as_str().map(str::to_owned), id)
         });
     }
     rows
 }
 
-fn assert_same(got: &BTreeMap<String, Vec<Value>>, wanted: &BTreeMap<String, Vec<Value>>) {
+pub(crate) fn assert_same(got: &BTreeMap<String, Vec<Value>>, wanted: &BTreeMap<String, Vec<Value>>) {
     assert_eq!(got.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (symbol, rows) in wanted {
         assert_eq!(got[symbol].len(), rows.len(), "{symbol}");
@@ -147,11 +160,11 @@ fn assert_same(got: &BTreeMap<String, Vec<Value>>, wanted: &BTreeMap<String, Vec
     }
 }
 
-fn joined(rows: &BTreeMap<String, Vec<Value>>) -> String {
+pub(crate) fn joined(rows: &BTreeMap<String, Vec<Value>>) -> String {
     rows.keys().map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
-fn with_data(feed: Feed) -> Config {
+pub(crate) fn with_data(feed: Feed) -> Config {
     Config { feed, data: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Config::default() }
 }
 
@@ -188,7 +201,7 @@ async fn pages_of_any_size_give_what_the_stream_gives_once_and_in_order() {
     let venue = Venue::start(with_data(recorded_or_synthetic())).await.unwrap();
     let elements = streamed(&venue, "/v2/sip").await;
     for (word, letter) in [("trades", "t"), ("quotes", "q")] {
-        let wanted = expected(&elements, letter);
+        let wanted = rows_of(&elements, letter);
         let total: usize = wanted.values().map(Vec::len).sum();
         let path = format!("/v2/stocks/{word}?symbols={}&{EVERYTHING}&feed=sip", joined(&wanted));
         for limit in [97, 1_000, 10_000] {
@@ -219,7 +232,7 @@ async fn paging_is_exact_among_rows_that_nothing_tells_apart() {
     let venue = Venue::start(config).await.unwrap();
     let elements: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     for (word, letter) in [("trades", "t"), ("quotes", "q")] {
-        let wanted = expected(&elements, letter);
+        let wanted = rows_of(&elements, letter);
         let path = format!("/v2/stocks/{word}?symbols=A&{EVERYTHING}");
         for limit in [1, 2, 3, 7, 29, 30, 89, 90, 91] {
             let (got, count) = pages(&venue, &path, word, limit).await;
@@ -260,11 +273,11 @@ async fn crypto_options_and_news_have_their_own_paths() {
     let venue = Venue::start(synthetic(30_000)).await.unwrap();
     let crypto = streamed(&venue, "/v1beta3/crypto/us").await;
     for (word, letter) in [("trades", "t"), ("quotes", "q")] {
-        let wanted = expected(&crypto, letter);
+        let wanted = rows_of(&crypto, letter);
         let path = format!("/v1beta3/crypto/us/{word}?symbols={}&{EVERYTHING}", joined(&wanted));
         assert_same(&pages(&venue, &path, word, 333).await.0, &wanted);
     }
-    let wanted = expected(&streamed(&venue, "/v1beta1/opra").await, "t");
+    let wanted = rows_of(&streamed(&venue, "/v1beta1/opra").await, "t");
     let path = format!("/v1beta1/options/trades?symbols={}&{EVERYTHING}", joined(&wanted));
     assert_same(&pages(&venue, &path, "trades", 7).await.0, &wanted);
     let news = streamed(&venue, "/v1beta1/news").await;
@@ -305,7 +318,7 @@ async fn both_ends_belong_to_the_span_and_one_symbol_has_a_form_of_its_own() {
     assert!(page["next_page_token"].is_null());
     assert_eq!(ids(&get(&venue, &format!("{path}&end=2026-01-05T14:30:03.999999999Z")).await), [3, 4]);
     assert_eq!(ids(&get(&venue, "/v2/stocks/SPY/trades?start=2026-01-05&end=2026-01-05").await).len(), 10);
-    assert_eq!(ids(&get(&venue, "/v2/stocks/SPY/trades").await), [], "without a start, today is meant");
+    assert!(ids(&get(&venue, "/v2/stocks/SPY/trades").await).is_empty(), "without a start, today is meant");
     let none = get(&venue, &format!("/v2/stocks/trades?symbols=NONE&{EVERYTHING}")).await.json();
     assert_eq!(none, json!({"trades": {}, "next_page_token": null}));
     venue.stop().await;
@@ -388,7 +401,7 @@ async fn a_market_without_end_can_be_looked_up_as_it_goes() {
     let (first, last) = (&elements[0]["t"], &elements[elements.len() - 1]["t"]);
     let (first, last) = (first.as_str().unwrap(), last.as_str().unwrap());
     let path = format!("/v2/stocks/trades?symbols=SPY&start={first}&end={last}");
-    assert_same(&pages(&venue, &path, "trades", 64).await.0, &expected(&elements, "t"));
+    assert_same(&pages(&venue, &path, "trades", 64).await.0, &rows_of(&elements, "t"));
     let today = get(&venue, "/v2/stocks/SPY/trades?sort=desc&limit=10").await.json();
     assert_eq!(today["trades"].as_array().unwrap().len(), 10, "the defaults are today until now");
     venue.stop().await;
