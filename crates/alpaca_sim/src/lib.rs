@@ -2,8 +2,8 @@
 //!
 //! It plays the other side of the wire for tests, benchmarks and the demo: a tape or a made-up market, every
 //! documented and observed rule of the stream protocol that a client can run into, and faults on demand. With
-//! [`Config::data`] it also answers historical requests from the same elements. It shares no
-//! code with any client, so that it does not share a client's misunderstandings. It listens on loopback in plain `ws://`.
+//! [`Config::data`] it also answers historical requests, from the same elements. It shares no code with any client, so
+//! that it does not share a client's misunderstandings. It listens on loopback in plain `ws://` and `http://`.
 //!
 //! Where documentation and observation differ, [`Profile`] chooses. Where neither says: a failed authentication by
 //! header is answered like one by message, and any attempt to authenticate ends the auth deadline.

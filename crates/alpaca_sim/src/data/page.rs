@@ -39,7 +39,7 @@ pub(super) fn page(market: &Market, query: &Query, until_ns: i64) -> Page {
             if query.from_symbol.as_deref() != Some(symbol) {
                 span.after = None;
             }
-            history.find((query.target.kind, symbol), &span, until_ns, max, &about, &mut found);
+            history.find((query.target.kind, symbol), &span, until_ns, max, about, &mut found);
             ends.push((symbol, found.len().min(query.limit)));
             if found.len() == max {
                 break;

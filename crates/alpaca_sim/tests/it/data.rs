@@ -505,13 +505,11 @@ async fn faults_strike_calls_and_the_log_has_every_call() {
     let calls: Vec<(u16, u64)> = venue
         .log()
         .iter()
-        .filter_map(|event| match &event.kind {
-            EventKind::DataRequest { symbols, status, rows } => {
-                assert_eq!(symbols, "AAPL,SPY");
-                assert_eq!(event.path.as_deref(), Some("/v2/stocks/trades"));
-                Some((*status, *rows))
-            }
-            _ => None,
+        .filter_map(|event| {
+            let EventKind::DataRequest { symbols, status, rows } = &event.kind else { return None };
+            assert_eq!(symbols, "AAPL,SPY");
+            assert_eq!(event.path.as_deref(), Some("/v2/stocks/trades"));
+            Some((*status, *rows))
         })
         .collect();
     assert_eq!(calls, [(200, 5), (500, 0), (500, 0), (429, 0), (200, 5), (200, 5), (200, 5), (0, 0)]);
