@@ -327,8 +327,12 @@ restart() {
 }
 
 [[ $TIMEOUT =~ ^[0-9]+$ && $CALL_TIMEOUT =~ ^[1-9][0-9]*$ ]] || fail 2 'TIMEOUT and CALL_TIMEOUT are whole seconds'
-command=${1:-help}
-if (($#)); then shift; fi
+if ((!$#)); then
+    usage >&2
+    fail 2 'a command is needed'
+fi
+command=$1
+shift
 case $command in
     help | -h | --help)
         usage

@@ -13,6 +13,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the HTTP control port listens; `None` opens none.
     pub control: Option<SocketAddr>,
+    /// Where the HTTP data port, the REST twin of the streams, listens; `None` opens none and keeps no history.
+    pub data: Option<SocketAddr>,
+    /// How far the data port is behind the streams, by the venue's clock.
+    pub data_lag: Duration,
     /// The market data.
     pub feed: Feed,
     /// Which reading of the protocol to play where documentation and observation differ.
@@ -40,6 +44,8 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             control: None,
+            data: None,
+            data_lag: Duration::ZERO,
             feed: Feed::Synthetic(Synthetic::default()),
             profile: Profile::Observed,
             account: None,
@@ -125,10 +131,13 @@ pub struct Plan {
     pub symbol_limit: Option<usize>,
     /// Most symbols of option quotes, else 405; `None` is no limit.
     pub option_quote_limit: Option<usize>,
-    /// Feeds (last part of the path) that are refused with 409 at auth.
+    /// Feeds (last part of the path) that are refused with 409 at auth; without `sip`, the data port has `sip` rows
+    /// only when they are 15 minutes old.
     pub refused_feeds: Vec<String>,
     /// Connections per account and path, else 406.
     pub connections_per_endpoint: usize,
+    /// Calls of the data port a minute, else 429.
+    pub data_calls_per_min: u32,
 }
 
 impl Default for Plan {
@@ -138,18 +147,20 @@ impl Default for Plan {
             option_quote_limit: None,
             refused_feeds: Vec::new(),
             connections_per_endpoint: 1,
+            data_calls_per_min: 10_000,
         }
     }
 }
 
 impl Plan {
-    /// The free plan: 30 symbols, 200 option quotes, no `sip`.
+    /// The free plan: 30 symbols, 200 option quotes, 200 calls a minute, no `sip`.
     pub fn basic() -> Plan {
         Plan {
             symbol_limit: Some(30),
             option_quote_limit: Some(200),
             refused_feeds: vec!["sip".to_owned(), "opra".to_owned()],
             connections_per_endpoint: 1,
+            data_calls_per_min: 200,
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Fault {
     /// After how many seconds it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_s: Option<f64>,
-    /// The only stream path it touches, such as `/v2/iex`; `None` touches all.
+    /// The only path it touches, such as `/v2/iex`; `None` touches all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }
@@ -160,6 +160,20 @@ pub enum FaultKind {
         #[serde(default = "five_million")]
         bytes: usize,
     },
+    /// A call of the data port is answered with this HTTP status (429, 500, 503 …).
+    DataError {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A call of the data port is answered later.
+    DataDelay {
+        /// By how much, in milliseconds.
+        ms: u64,
+    },
+    /// *Once.* A page of the data port ends half way, and the connection with it.
+    DataCut {},
+    /// A call of the data port is taken and never answered.
+    DataStall {},
     /// A symbol trades under another name from now on.
     Rename {
         /// The old symbol.
@@ -223,6 +237,10 @@ impl FaultKind {
             FaultKind::CorruptFrame { .. } => "corrupt_frame",
             FaultKind::BigIds { .. } => "big_ids",
             FaultKind::HugeNews { .. } => "huge_news",
+            FaultKind::DataError { .. } => "data_error",
+            FaultKind::DataDelay { .. } => "data_delay",
+            FaultKind::DataCut {} => "data_cut",
+            FaultKind::DataStall {} => "data_stall",
             FaultKind::Rename { .. } => "rename",
         }
     }
@@ -354,7 +372,8 @@ impl FaultBoard {
 
     /// Puts a fault in force. Must run inside the runtime, which ends a fault with `for_s`.
     pub(crate) fn inject(self: &Arc<FaultBoard>, fault: Fault) {
-        let default = if fault.kind.is_event() { Some(1) } else { None };
+        let once = fault.kind.is_event() || matches!(fault.kind, FaultKind::DataCut {});
+        let default = once.then_some(1);
         let left = fault.count.or(default);
         let for_s = fault.for_s;
         let id = self.bump();

@@ -109,6 +109,15 @@ pub enum EventKind {
         /// Why.
         cause: &'static str,
     },
+    /// A call of the data port was answered.
+    DataRequest {
+        /// The symbols asked for, as they were written, cut after a kilobyte.
+        symbols: String,
+        /// The HTTP status; 0 for a call that a fault leaves without an answer.
+        status: u16,
+        /// Rows in the answer.
+        rows: u64,
+    },
     /// All of the tape was handed to this client.
     TapeFinished,
     /// The connection is gone.

@@ -1,8 +1,9 @@
 //! A simulated Alpaca market-data venue over real TCP.
 //!
 //! It plays the other side of the wire for tests, benchmarks and the demo: a tape or a made-up market, every
-//! documented and observed rule of the stream protocol that a client can run into, and faults on demand. It shares no
-//! code with any client, so that it does not share a client's misunderstandings. It listens on loopback in plain `ws://`.
+//! documented and observed rule of the stream protocol that a client can run into, and faults on demand. With
+//! [`Config::data`] it also answers historical requests, from the same elements. It shares no code with any client, so
+//! that it does not share a client's misunderstandings. It listens on loopback in plain `ws://` and `http://`.
 //!
 //! Where documentation and observation differ, [`Profile`] chooses. Where neither says: a failed authentication by
 //! header is answered like one by message, and any attempt to authenticate ends the auth deadline.
@@ -23,10 +24,12 @@ mod config;
 mod connection;
 mod control;
 mod control_message;
+mod data;
 mod deflate;
 mod endpoint;
 mod fault;
 mod frame;
+mod history;
 mod journal;
 mod mangle;
 mod market;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::catalogue::Catalogue;
 use crate::channel::Channel;
 use crate::endpoint::{Codec, Product};
+use crate::history::{History, KEPT_BYTES};
 use crate::reel::Reel;
 use crate::subscription::Subscriptions;
 use crate::synthetic::Generator;
@@ -39,7 +40,11 @@ pub(crate) struct Market {
     /// Elements that the clock has gone past.
     position: AtomicU64,
     subscribed: watch::Sender<bool>,
+    /// When the clock of a tape began.
+    started: OnceLock<Instant>,
     finished: AtomicBool,
+    /// Kept for the data port only.
+    history: Option<RwLock<History>>,
 }
 
 enum Source {
@@ -131,7 +136,47 @@ impl Market {
             made: Mutex::new(made),
             position: AtomicU64::new(0),
             subscribed: watch::Sender::new(false),
+            started: OnceLock::new(),
             finished: AtomicBool::new(false),
+            history: None,
+        }
+    }
+
+    /// Keeps what was sent for the data port: a reel whole, a market without end up to a bound.
+    pub(crate) fn with_history(mut self) -> Market {
+        let mut history = History::new(&self.catalogue, KEPT_BYTES);
+        if let Source::AsTaken { reel, .. } | Source::Clock { reel, .. } = &self.source {
+            history.add(reel);
+        }
+        self.history = Some(RwLock::new(history));
+        self
+    }
+
+    /// What was kept. Hold it briefly: a market in real time waits to add to it.
+    pub(crate) fn history(&self) -> Option<RwLockReadGuard<'_, History>> {
+        self.history.as_ref().map(|h| h.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The market's clock in Unix nanoseconds: a tape's own where it runs by one, else the wall clock.
+    pub(crate) fn now_ns(&self) -> i64 {
+        match &self.source {
+            Source::Clock { reel, speed, .. } => {
+                let gone_ns = self.started.get().map_or(0.0, |s| s.elapsed().as_secs_f64() * speed * 1e9);
+                reel.due_ns(0).saturating_add(gone_ns as i64)
+            }
+            Source::AsTaken { .. } | Source::Live { .. } => {
+                i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+            }
+        }
+    }
+
+    /// Until when elements must have been due to be public, if that takes `lag` of the market's time.
+    pub(crate) fn public_until_ns(&self, lag: Duration) -> i64 {
+        let lag_ns = i64::try_from(lag.as_nanos()).unwrap_or(i64::MAX);
+        match &self.source {
+            Source::AsTaken { .. } => i64::MAX,
+            Source::Clock { .. } if self.started.get().is_none() => i64::MIN,
+            Source::Clock { .. } | Source::Live { .. } => self.now_ns().saturating_sub(lag_ns),
         }
     }
 
@@ -232,6 +277,8 @@ impl Market {
 
     async fn play(&self, reel: &Arc<Reel>, speed: f64, batches: &broadcast::Sender<Batch>) {
         let origin = Instant::now();
+        // A loop begins again, but what was public stays so.
+        self.started.get_or_init(|| origin);
         let first_ns = reel.due_ns(0);
         let mut next = 0;
         while next < reel.len() {
@@ -265,6 +312,9 @@ impl Market {
             let range = 0..reel.len();
             self.position.fetch_add(range.len() as u64, Ordering::Relaxed);
             let reel = Arc::new(reel);
+            if let Some(history) = &self.history {
+                history.write().unwrap_or_else(PoisonError::into_inner).add(&reel);
+            }
             let _ = batches.send(Batch { reel, range });
         }
     }

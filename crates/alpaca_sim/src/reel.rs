@@ -68,6 +68,11 @@ impl Reel {
         self.json.element(index)
     }
 
+    /// Bytes of all JSON texts together.
+    pub(crate) fn json_len(&self) -> usize {
+        self.json.bytes.len()
+    }
+
     /// The elements in `codec`; the first call for MessagePack encodes them all, about half a microsecond each.
     pub(crate) fn encoded(&self, codec: Codec, catalogue: &Catalogue, received_at: bool) -> &Encoded {
         match codec {

@@ -168,7 +168,7 @@ impl Session {
 }
 
 /// The account that these credentials open; tokens count as accounts of their own.
-fn accepted<'a>(key: &'a str, secret: &'a str, account: Option<&'a Account>) -> Option<&'a str> {
+pub(crate) fn accepted<'a>(key: &'a str, secret: &'a str, account: Option<&'a Account>) -> Option<&'a str> {
     let token = matches!(key, "oauth" | "access_token");
     match account {
         _ if key.is_empty() || secret.is_empty() => None,

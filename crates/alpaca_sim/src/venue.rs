@@ -1,4 +1,4 @@
-//! The venue as a whole: its listener, its tasks, and the hand of the test on it.
+//! The venue as a whole: its listeners, its tasks, and the hand of the test on it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use crate::catalogue::Catalogue;
 use crate::config::{Config, Feed, Pace};
 use crate::connection;
 use crate::control;
+use crate::data;
 use crate::endpoint::Product;
 use crate::fault::{Fault, FaultBoard, FaultKind, Stage};
 use crate::journal::{Event, Journal};
@@ -29,11 +30,18 @@ use crate::tape;
 pub struct Venue {
     addr: SocketAddr,
     control_addr: Option<SocketAddr>,
+    data_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
     /// The listener's task and, within it, those of the clients.
     accepting: JoinSet<()>,
     tasks: JoinSet<()>,
+    /// The data port's task, and what ends it when it is dropped.
+    data: JoinSet<()>,
+    data_stop: watch::Sender<()>,
 }
+
+/// How long calls of the data port may take to their end when the venue stops.
+const DATA_STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the tasks of a venue share.
 pub(crate) struct Shared {
@@ -62,8 +70,13 @@ impl Venue {
     pub async fn start(config: Config) -> anyhow::Result<Venue> {
         let feed = config.feed.clone();
         let received_at = config.received_at;
+        let keep = config.data.is_some();
         // A whole session takes seconds to read.
-        let market = tokio::task::spawn_blocking(move || market(&feed, received_at)).await??;
+        let build = move || -> anyhow::Result<Market> {
+            let market = market(&feed, received_at)?;
+            Ok(if keep { market.with_history() } else { market })
+        };
+        let market = tokio::task::spawn_blocking(build).await??;
         let mut catalogue = Catalogue::default();
         let generator = Generator::test_stream(&mut catalogue);
         let test_market = Market::live(catalogue, generator, received_at);
@@ -91,13 +104,19 @@ impl Venue {
             Some(wanted) => Some(control::spawn(&shared, wanted, &mut tasks).await?),
             None => None,
         };
+        let (data_stop, stopped) = watch::channel(());
+        let mut data = JoinSet::new();
+        let data_addr = match shared.config.data {
+            Some(wanted) => Some(data::spawn(&shared, wanted, stopped, &mut data).await?),
+            None => None,
+        };
         for market in [&shared.market, &shared.test_market] {
             let market = Arc::clone(market);
             tasks.spawn(async move { market.run().await });
         }
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(Arc::clone(&shared), listener));
-        Ok(Venue { addr, control_addr, shared, accepting, tasks })
+        Ok(Venue { addr, control_addr, data_addr, shared, accepting, tasks, data, data_stop })
     }
 
     /// Where clients connect.
@@ -113,6 +132,11 @@ impl Venue {
     /// Where the control port listens, if there is one.
     pub fn control_addr(&self) -> Option<SocketAddr> {
         self.control_addr
+    }
+
+    /// The base URL of the data port, such as `http://127.0.0.1:4712`, if there is one.
+    pub fn data_url(&self) -> Option<String> {
+        self.data_addr.map(|addr| format!("http://{addr}"))
     }
 
     /// Puts a fault in force.
@@ -160,6 +184,10 @@ impl Venue {
     /// Closes the ports, ends all connections and waits until every task is gone.
     pub async fn stop(mut self) {
         self.shared.stopping.notify_one();
+        drop(self.data_stop);
+        // A client that does not take its answer must not hold the stop.
+        let _ = tokio::time::timeout(DATA_STOP_LIMIT, self.data.join_next()).await;
+        self.data.shutdown().await;
         while self.accepting.join_next().await.is_some() {}
         self.tasks.shutdown().await;
     }

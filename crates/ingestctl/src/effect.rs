@@ -5,7 +5,8 @@
 //! and jobs that are wholly held must show that they are closed.
 
 use ingest_status::{Heartbeat, HoldReport, JobReport, JobStatus};
-use ingest_switch::Scope;
+use ingest_switch::{Scope, Target};
+use market_ingest::config::feed_channels;
 
 use crate::overlap::{Overlap, overlap};
 
@@ -132,16 +133,32 @@ impl Change {
             }
         }
         // Several that cover a part each can come to the whole; whether they do, the jobs tell.
-        let all_closed = |scope: &Scope| {
-            let mut jobs =
-                beat.jobs.iter().filter(|(name, _)| overlap(scope, &Scope::job(name)) != Overlap::None);
-            jobs.clone().count() > 0 && jobs.all(|(_, job)| job.status == JobStatus::Paused)
-        };
-        if whole.is_empty() && self.scopes.iter().any(all_closed) {
+        if whole.is_empty() && self.scopes.iter().any(|scope| nothing_flows(beat, scope)) {
             whole = std::mem::take(&mut part);
         }
         (whole, part)
     }
+}
+
+/// Whether every job that can carry some of this shows that it does not.
+fn nothing_flows(beat: &Heartbeat, scope: &Scope) -> bool {
+    let carries = |name: &str| match scope.target() {
+        Target::All => true,
+        Target::Job(job) => job.eq_ignore_ascii_case(name),
+        // A job that is not known by name may carry anything.
+        Target::Symbol(symbol) => feed_channels(name, symbol).is_none_or(|channels| !channels.is_empty()),
+    };
+    let is_still = |job: &JobReport| {
+        let named = |symbol: &str| job.paused_symbols.iter().any(|own| own.eq_ignore_ascii_case(symbol));
+        let symbol_is_still = match (scope.target(), scope.channel()) {
+            (Target::Symbol(symbol), None) => named(symbol),
+            (Target::Symbol(symbol), Some(channel)) => named(symbol) || named(&format!("{symbol}/{channel}")),
+            (Target::All | Target::Job(_), _) => false,
+        };
+        job.status == JobStatus::Paused || symbol_is_still
+    };
+    let mut jobs = beat.jobs.iter().filter(|(name, _)| carries(name)).peekable();
+    jobs.peek().is_some() && jobs.all(|(_, job)| is_still(job))
 }
 
 /// Whether the job has no connection and wants none.

@@ -191,8 +191,10 @@ fn pending(beat: Option<&Heartbeat>, control: Option<&ControlReading>) -> Vec<St
             beat.holds.iter().any(|hold| hold.source.strip_prefix("control:") == Some(id))
         })
     };
+    let now = jiff::Timestamp::now().into();
     for (id, hold) in &read.holds {
         if let Ok(hold) = hold
+            && hold.until.is_none_or(|until| until > now)
             && !shown(id)
         {
             notes.push(format!("the hold {id} on {} is asked for and not taken up", hold.scope));

@@ -12,7 +12,7 @@ use alpaca_feed::message::Batch;
 use alpaca_feed::subscription::EVERY_SYMBOL;
 use alpaca_feed::symbol::{SymbolId, Symbols};
 use ingest_status::Timestamp;
-use ingest_switch::{CHANNELS, Coverage, JobPlan, Notes, Observation, Scope, Source};
+use ingest_switch::{CHANNELS, Coverage, Doubt, JobPlan, Notes, Observation, Scope, Source};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -25,6 +25,8 @@ use crate::store::{AssetRow, AssetUpdate, Store};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Times alone are written at every so many-th turn.
 const TIMES_EVERY: u64 = 5;
+/// Every row is written anew at every so many-th turn: somebody else may have written it.
+const ALL_EVERY: u64 = 60;
 /// Rows written at once; the rest follows a second later, oldest change first.
 const WRITE_MAX: usize = 1_000;
 
@@ -87,10 +89,16 @@ impl AssetNames {
             return None;
         }
         let name = &row.canonical_symbol;
+        let source = Source::control(&format!("data_ingest_state/{name}/{}", row.timeframe));
+        // A row is one asset: who may pause one may not pause all.
+        if name.trim().is_empty() || name.contains(['*', '?']) {
+            let doubt =
+                Doubt::garbled(&format!("data_ingest_state: canonical_symbol {name:?} names no asset"));
+            return Some((source, Observation::Doubt(doubt)));
+        }
         let symbol = Scope::symbol(self.symbols.get(&name.to_uppercase()).unwrap_or(name));
         let scope = symbol.clone().on_channel(channel(&row.timeframe)).unwrap_or(symbol);
         let notes = Notes { reason: row.notes.clone(), ..Notes::default() };
-        let source = Source::control(&format!("data_ingest_state/{name}/{}", row.timeframe));
         // Not `updated_at`: our own writing of the status moves it.
         Some((source, Observation::Off { scope, notes, since: None }))
     }
@@ -133,6 +141,9 @@ impl Assets {
                 _ = ticks.tick() => {}
             }
             let times_too = turn % TIMES_EVERY == 0;
+            if turn % ALL_EVERY == 0 {
+                written.clear();
+            }
             let is_new = |key: &Key, row: &AssetUpdate| match written.get(key) {
                 Some(old) => old.status != row.status || (times_too && old != row),
                 None => true,
@@ -242,13 +253,17 @@ mod tests {
         check(&["ETH/BTC"], "ethbtc", "1m", "symbol:ETH/BTC/bars");
         check(&["*"], "XAGUSD", "1m", "symbol:XAGUSD/bars");
         check(&["AAPL"], "AAPL", "1h", "symbol:AAPL");
-        let free = AssetRow {
-            canonical_symbol: "AAPL".to_owned(),
+        let row = |name: &str, pause_fetch| AssetRow {
+            canonical_symbol: name.to_owned(),
             timeframe: "1m".to_owned(),
-            pause_fetch: false,
+            pause_fetch,
             notes: None,
             updated_at: None,
         };
-        assert_eq!(AssetNames::new(&[]).hold(&free), None);
+        assert_eq!(AssetNames::new(&[]).hold(&row("AAPL", false)), None);
+        for name in ["*", "A*", "AAP?", ""] {
+            let held = AssetNames::new(&[]).hold(&row(name, true));
+            assert!(matches!(held, Some((_, Observation::Doubt(_)))), "{name:?}: {held:?}");
+        }
     }
 }

@@ -196,10 +196,11 @@ pub fn hold_id(scope: &Scope, actor: Option<&str>) -> String {
     let mut id: String =
         lower.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
     // What the id cannot show must not make two holds one.
-    let faithful = lower.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ':' | ' '))
-        && lower.len() <= 80
-        && full.chars().filter(|c| *c == ' ').count() <= 1
-        && actor.is_none_or(|actor| actor == actor.to_lowercase());
+    let scope = scope.to_string();
+    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric());
+    let faithful = lower.len() <= 80
+        && scope.splitn(2, ':').all(plain)
+        && actor.is_none_or(|actor| plain(actor) && actor == actor.to_lowercase());
     if !faithful {
         // FNV-1a: the same in every build, because every operator's program must come to the same id.
         let hash = full

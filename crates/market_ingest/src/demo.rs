@@ -126,7 +126,7 @@ fn print_guide(running: &Running, dir: &Path, flag: &Path) {
     println!(
         "market-ingest demo: a simulated market, an SQLite store, no keys, no cloud
 
-  dashboard http://{http}/
+  dashboard http://{http}
   status    http://{http}/api/v1/status
   metrics   http://{http}/metrics
   store     {dir}/store.db

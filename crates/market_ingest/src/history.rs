@@ -196,7 +196,10 @@ impl Chronicle {
             reason: hold.reason.clone(),
             actor: hold.actor.clone(),
             paused_at: hold.since.into(),
-            effective_at: told.and_then(|told| told.effective_at).or(Some(now)),
+            effective_at: told
+                .and_then(|told| told.effective_at)
+                .or_else(|| jobs.iter().filter_map(|job| job.at_rest_at).max())
+                .or(Some(now)),
             resumed_at: None,
             duration_s: None,
             messages_drained: jobs.iter().map(|job| job.messages_drained).sum(),

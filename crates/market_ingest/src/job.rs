@@ -99,6 +99,8 @@ pub struct JobState {
     pub messages_drained: u64,
     /// Newest decision, by its number, of which all that it holds of this job is at rest.
     pub at_rest_seq: Option<u64>,
+    /// When that was so.
+    pub at_rest_at: Option<Timestamp>,
     /// Generation of the control document in that decision; none without one.
     pub at_rest_generation: Option<i64>,
     /// Newest decision, by its number, whose effect on this job is complete.
@@ -144,6 +146,7 @@ impl JobState {
             pause_durations: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
             messages_drained: 0,
             at_rest_seq: None,
+            at_rest_at: None,
             at_rest_generation: None,
             effective_seq: None,
             effective_generation: None,

@@ -241,6 +241,8 @@ impl Pump {
             self.awaited = Subscriptions::default();
         }
         self.lifecycle.handle_wanted(now(), wanted);
+        // Of this decision nothing is drained yet.
+        self.state.messages_drained = 0;
 
         match (before, wanted) {
             (false, false) => {
@@ -509,7 +511,9 @@ impl Pump {
             self.state.paused()
         };
         if at_rest {
-            self.state.at_rest_seq = Some(decided.seq);
+            if self.state.at_rest_seq.replace(decided.seq) != Some(decided.seq) {
+                self.state.at_rest_at = Some(now_utc());
+            }
             self.state.at_rest_generation = decided.decision.generation;
         }
         let effective = at_rest && self.awaited.is_empty();

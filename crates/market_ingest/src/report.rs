@@ -151,7 +151,13 @@ impl Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Some(self.identity.started_at),
             stopped_at: None,
-            effective_since: Some(transitions.status_since(status, now)),
+            effective_since: Some(match jobs.iter().filter_map(|job| job.paused_at).max() {
+                Some(paused_at) if paused => {
+                    transitions.status = Some((status, paused_at));
+                    paused_at
+                }
+                _ => transitions.status_since(status, now),
+            }),
             observed_generation: decision.generation,
             effective_generation: self.effective_generation(),
             holds: decision.holds.iter().map(hold_report).collect(),

@@ -180,13 +180,29 @@ fn control_input(read: Option<ControlReading>) -> Input {
         }
     };
     let readings =
-        read.holds.into_iter().map(|(id, hold)| (Source::control(&id), observation(hold))).collect();
+        read.holds.into_iter().map(|(id, hold)| (control_source(&id), observation(hold))).collect();
     Input::Group { group: CONTROL, readings, generation: read.generation }
+}
+
+/// The source of a hold by its id; one that has the id of a source of ours must not be taken for it.
+fn control_source(id: &str) -> Source {
+    let is_ours = id == UNREAD || id.starts_with(&format!("{ASSETS}/")) || id.starts_with("./");
+    if is_ours { Source::control(&format!("./{id}")) } else { Source::control(id) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operators_hold_is_never_taken_for_one_of_ours() {
+        let ours = ["unread", "data_ingest_state/AAPL/trades"].map(Source::control);
+        for id in ["unread", "data_ingest_state/AAPL/trades", "./unread"] {
+            assert!(!ours.contains(&control_source(id)), "{id}");
+        }
+        assert_ne!(control_source("./unread"), control_source("unread"));
+        assert_eq!(control_source("all-kim"), Source::control("all-kim"));
+    }
 
     #[test]
     fn what_cannot_be_understood_is_in_doubt_and_the_rest_is_taken_up() {

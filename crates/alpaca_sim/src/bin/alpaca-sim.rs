@@ -40,7 +40,24 @@ Those marked (once) strike once unless count says otherwise, the others until DE
   huge_news:bytes=5000000        (once) one huge news element, sent to whoever is authenticated
   rename:from=OLD,to=NEW         a symbol trades under another name
 
-CONTROL PORT: GET /state, GET /log?since=SEQ, POST /fault, DELETE /fault, POST /cut[?rst=true]";
+Faults of the data port, whose path is like /v2/stocks/trades:
+
+  data_error:status=N            HTTP 429, 500, 503 … in place of a page
+  data_delay:ms=N                the answer comes later
+  data_cut                       (once) a page ends half way, and the connection with it
+  data_stall                     the call is taken and never answered
+
+CONTROL PORT: GET /state, GET /log?since=SEQ, POST /fault, DELETE /fault, POST /cut[?rst=true]
+
+DATA PORT (--data): the REST twin of the streams, over the same elements. GET with symbols, start, end, limit,
+page_token, feed, sort, timeframe (1Min), adjustment, asof, currency:
+
+  /v2/stocks/{trades|quotes|bars}           /v2/stocks/SYMBOL/{trades|quotes|bars}
+  /v1beta3/crypto/{us|us-1|eu-1|…}/{trades|quotes|bars}
+  /v1beta1/options/{trades|bars}            /v1beta1/news
+
+By the clock of the tape, rows are there once they were due; without a clock (--speed max, --messages), all at once. A
+market without end keeps its last 256 MiB. Calls are in the log of the control port as data_request.";
 
 /// A simulated Alpaca market-data venue on loopback, in plain ws://.
 #[derive(Debug, Parser)]
@@ -79,6 +96,15 @@ struct Arguments {
     /// Where the HTTP control port listens.
     #[arg(long, default_value = "127.0.0.1:0")]
     control: SocketAddr,
+    /// Where the HTTP data port listens, the REST twin of the streams; without this there is none.
+    #[arg(long, value_name = "ADDR")]
+    data: Option<SocketAddr>,
+    /// Seconds of the venue's clock that the data port is behind the streams.
+    #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds)]
+    data_lag_s: Duration,
+    /// Calls of the data port a minute, else 429; 10000, with the basic plan 200.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    data_calls_per_min: Option<u32>,
     /// Which reading of the protocol to play where documentation and observation differ.
     #[arg(long, value_enum, default_value_t = ProfileName::Observed)]
     profile: ProfileName,
@@ -167,6 +193,8 @@ impl From<Arguments> for Config {
         Config {
             listen: arguments.listen,
             control: Some(arguments.control),
+            data: arguments.data,
+            data_lag: arguments.data_lag_s,
             feed,
             profile: match arguments.profile {
                 ProfileName::Observed => Profile::Observed,
@@ -176,6 +204,7 @@ impl From<Arguments> for Config {
             plan: Plan {
                 symbol_limit: arguments.symbol_limit.or(plan.symbol_limit),
                 connections_per_endpoint: arguments.connections,
+                data_calls_per_min: arguments.data_calls_per_min.unwrap_or(plan.data_calls_per_min),
                 ..plan
             },
             timings: Timings {
@@ -212,7 +241,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     };
     let listening = format!("ws://{}", venue.addr());
     let control = venue.control_addr().map(|addr| format!("http://{addr}"));
-    let line = serde_json::json!({"listening": listening, "control": control});
+    let line = serde_json::json!({"listening": listening, "control": control, "data": venue.data_url()});
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{line}").and_then(|()| stdout.flush())?;
     tokio::select! {

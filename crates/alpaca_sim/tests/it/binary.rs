@@ -16,6 +16,8 @@ struct Program {
     child: Child,
     listening: String,
     control: String,
+    /// Absent unless it is asked for.
+    data: Option<String>,
 }
 
 impl Program {
@@ -31,8 +33,13 @@ impl Program {
         tokio::time::timeout(LIMIT, stdout.read_line(&mut line)).await.unwrap().unwrap();
         let urls: Value = serde_json::from_str(&line).unwrap();
         let address =
-            |key: &str, scheme: &str| urls[key].as_str().unwrap().strip_prefix(scheme).unwrap().to_owned();
-        Program { child, listening: address("listening", "ws://"), control: address("control", "http://") }
+            |key: &str, scheme: &str| urls[key].as_str().map(|u| u.strip_prefix(scheme).unwrap().to_owned());
+        Program {
+            child,
+            listening: address("listening", "ws://").unwrap(),
+            control: address("control", "http://").unwrap(),
+            data: address("data", "http://"),
+        }
     }
 
     /// A connection that has authenticated by header.
@@ -49,8 +56,13 @@ impl Program {
         client
     }
 
+    /// Asks the control port.
     async fn http(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(&self.control).await.unwrap();
+        Program::ask(&self.control, method, path, body).await
+    }
+
+    async fn ask(address: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -74,6 +86,7 @@ impl Program {
 async fn the_control_port_shows_and_interferes() {
     let program =
         Program::start(&["--synthetic", "--messages", "1000", "--fault", "mute:path=/v2/sip"]).await;
+    assert!(program.data.is_none());
     let mut client = program.sign_in().await;
     let (status, state) = program.http("GET", "/state", "").await;
     assert_eq!(status, 200);
@@ -94,6 +107,28 @@ async fn the_control_port_shows_and_interferes() {
     assert_eq!(program.http("POST", "/cut", "").await.0, 204);
     let mut rest = Vec::new();
     tokio::time::timeout(LIMIT, client.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(program.terminate("-TERM").await.success());
+}
+
+#[tokio::test]
+async fn the_data_port_is_named_in_the_first_line_and_its_calls_are_in_the_log() {
+    let arguments =
+        ["--synthetic", "--messages", "1000", "--data", "127.0.0.1:0", "--data-calls-per-min", "1"];
+    let program = Program::start(&arguments).await;
+    let data = program.data.clone().unwrap();
+    let path = "/v2/stocks/quotes?symbols=SPY&start=2026-01-05&end=2026-01-05&limit=3";
+    let (status, page) = Program::ask(&data, "GET", path, "").await;
+    assert_eq!((status, page["quotes"]["SPY"].as_array().unwrap().len()), (200, 3));
+    assert_eq!(Program::ask(&data, "GET", path, "").await.0, 429);
+    let (status, _) = program.http("POST", "/fault", r#"{"fault":"data_error","status":503}"#).await;
+    assert_eq!(status, 200);
+    assert_eq!(Program::ask(&data, "GET", path, "").await.0, 503);
+    let (_, log) = program.http("GET", "/log", "").await;
+    let is_call = |e: &&Value| e["kind"] == "data_request";
+    let calls: Vec<_> = log.as_array().unwrap().iter().filter(is_call).collect();
+    let told: Vec<_> = calls.iter().map(|e| (e["status"].as_u64(), e["rows"].as_u64())).collect();
+    assert_eq!(told, [(Some(200), Some(3)), (Some(429), Some(0)), (Some(503), Some(0))]);
+    assert!(calls.iter().all(|e| e["path"] == "/v2/stocks/quotes" && e["symbols"] == "SPY"));
     assert!(program.terminate("-TERM").await.success());
 }
 
@@ -142,6 +177,8 @@ async fn wrong_arguments_are_refused_and_the_help_names_every_fault() {
         &["--fault", "earthquake"],
         &["--fault", "cut:after=x"],
         &["--key", "k"],
+        &["--data", "nowhere"],
+        &["--data-calls-per-min", "0"],
         &["--speed", "2"],
         &["--tape", "x.ndjson", "--seed", "2"],
         &["--tape", "/nowhere/x.ndjson"],
@@ -172,6 +209,10 @@ async fn wrong_arguments_are_refused_and_the_help_names_every_fault() {
         "big_ids",
         "huge_news",
         "rename",
+        "data_error",
+        "data_delay",
+        "data_cut",
+        "data_stall",
     ] {
         assert!(help.contains(&format!("  {fault}")), "{fault} is not in the help");
     }

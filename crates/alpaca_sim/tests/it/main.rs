@@ -2,6 +2,7 @@
 
 mod binary;
 mod client;
+mod data;
 mod faults;
 mod handshake;
 mod replay;

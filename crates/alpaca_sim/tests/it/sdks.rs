@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::client::{recorded_or_synthetic, same};
+use crate::data::{assert_same, joined, rows_of, streamed, with_data};
 
 /// The types that alpaca-py has no channel for are left out of what it must get.
 const PYTHON_TYPES: [&str; 10] = ["t", "q", "b", "u", "d", "s", "c", "x", "o", "n"];
@@ -22,6 +23,8 @@ const JS_TYPES: [&str; 12] = ["t", "q", "b", "u", "d", "s", "c", "x", "o", "n", 
 enum Sdk {
     Python,
     PythonModels,
+    /// The REST client in place of the stream.
+    PythonHistory,
     JavaScript,
 }
 
@@ -33,15 +36,17 @@ impl Sdk {
             installed.join("installed").exists(),
             "the SDKs are not installed: run scripts/clients first"
         );
-        let python = installed.join("python/bin/python");
-        let script = here.join("../../tests/clients/stream.py");
+        let python = |script: &str| {
+            let mut command = Command::new(installed.join("python/bin/python"));
+            command.arg(here.join("../../tests/clients").join(script));
+            command
+        };
         match self {
-            Sdk::Python | Sdk::PythonModels => {
-                let mut command = Command::new(python);
-                command.arg(script);
-                if matches!(self, Sdk::PythonModels) {
-                    command.arg("--models");
-                }
+            Sdk::Python => python("stream.py"),
+            Sdk::PythonHistory => python("history.py"),
+            Sdk::PythonModels => {
+                let mut command = python("stream.py");
+                command.arg("--models");
                 command
             }
             Sdk::JavaScript => {
@@ -54,7 +59,7 @@ impl Sdk {
 
     fn types(self) -> &'static [&'static str] {
         match self {
-            Sdk::Python | Sdk::PythonModels => &PYTHON_TYPES,
+            Sdk::Python | Sdk::PythonModels | Sdk::PythonHistory => &PYTHON_TYPES,
             Sdk::JavaScript => &JS_TYPES,
         }
     }
@@ -184,5 +189,43 @@ async fn both_sdks_accept_the_documented_profile_too() {
     let venue = Venue::start(config).await.unwrap();
     judge(&venue, "/v2/iex", Sdk::Python, "*").await;
     judge(&venue, "/v2/sip", Sdk::JavaScript, "*").await;
+    venue.stop().await;
+}
+
+/// The Python SDK's historical client gets of `what` exactly what the stream sent as type `letter`.
+async fn look_up(venue: &Venue, sent: &[Value], what: &str, letter: &str) {
+    let wanted = rows_of(sent, letter);
+    assert!(!wanted.is_empty(), "the stream held no {what}");
+    let output = Sdk::PythonHistory
+        .command()
+        .args(["--url", &venue.data_url().unwrap(), "--what", what, "--symbols", &joined(&wanted)])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {stderr}");
+    assert_same(&serde_json::from_slice(&output.stdout).unwrap(), &wanted);
+}
+
+#[tokio::test]
+async fn the_python_sdk_reads_the_history_of_the_tape_by_its_own_paging() {
+    let venue = Venue::start(with_data(recorded_or_synthetic())).await.unwrap();
+    let sent = streamed(&venue, "/v2/sip").await;
+    for (what, letter) in [("trades", "t"), ("quotes", "q")] {
+        look_up(&venue, &sent, what, letter).await;
+    }
+    let calls = |e: &Event| matches!(e.kind, EventKind::DataRequest { .. });
+    assert!(venue.log().iter().filter(|e| calls(e)).count() > 2, "more than a page of one of them");
+    venue.stop().await;
+}
+
+#[tokio::test]
+async fn the_python_sdk_reads_bars_and_crypto() {
+    let settings =
+        Synthetic { symbols: 20, rate_per_s: 100.0, messages: Some(20_000), ..Synthetic::default() };
+    let venue = Venue::start(with_data(Feed::Synthetic(settings))).await.unwrap();
+    look_up(&venue, &streamed(&venue, "/v2/sip").await, "bars", "b").await;
+    look_up(&venue, &streamed(&venue, "/v1beta3/crypto/us").await, "crypto-trades", "t").await;
     venue.stop().await;
 }

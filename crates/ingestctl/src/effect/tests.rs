@@ -127,3 +127,29 @@ fn who_still_holds_is_told_by_whole_and_part() {
         assert_eq!(sources(found_part), part, "{holds:?}");
     }
 }
+
+#[test]
+fn what_no_job_that_can_carry_it_carries_is_still_held_whatever_other_jobs_do() {
+    let parts = |jobs: Value, holds: Vec<Value>, scope: &str| {
+        let released = change(Verb::Resume, &[scope], &["mine"]);
+        let beat = beat(json!(4), holds, jobs);
+        let (whole, part) = released.still_held(&beat);
+        (whole.len(), part.len())
+    };
+    let closed = || json!({ "iex": job("paused", "halted"), "crypto-us": job("running", "live") });
+    let vendor = || vec![hold("control:job-iex-ann", "job:iex")];
+    assert_eq!(parts(closed(), vendor(), "symbol:AAPL"), (1, 0), "crypto carries no AAPL");
+    assert_eq!(parts(closed(), vendor(), "symbol:?P*"), (1, 0));
+    assert_eq!(parts(closed(), vendor(), "symbol:BTC/USD"), (0, 1), "crypto carries it");
+    assert_eq!(parts(closed(), vendor(), "all"), (0, 1), "crypto flows");
+
+    let mut named = job("running", "live");
+    named["paused_symbols"] = json!(["AAPL"]);
+    let channels =
+        ["trades", "quotes", "bars"].map(|c| hold(&format!("control:{c}"), &format!("symbol:AAPL/{c}")));
+    assert_eq!(parts(json!({ "iex": named }), channels.to_vec(), "symbol:aapl"), (3, 0));
+    let mut partly = job("running", "live");
+    partly["paused_symbols"] = json!(["AAPL/trades"]);
+    let trades = vec![hold("control:trades", "symbol:AAPL/trades")];
+    assert_eq!(parts(json!({ "iex": partly }), trades, "symbol:AAPL"), (0, 1), "its quotes flow");
+}
