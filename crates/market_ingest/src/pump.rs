@@ -414,6 +414,14 @@ impl Pump {
             Notice::Mismatch { missing, extra } => {
                 tracing::warn!(job, ?missing, ?extra, "subscriptions differ from what was asked");
             }
+            Notice::SlotContested { since } => {
+                let since_s = since.as_secs();
+                tracing::error!(
+                    job,
+                    since_s,
+                    "slot_contested: another connection of this account does not leave"
+                );
+            }
             Notice::Disconnected { cause, .. } => {
                 self.state.disconnects += 1;
                 tracing::warn!(job, cause = %cause, "job_disconnected");
