@@ -168,7 +168,7 @@ impl Keeper {
                 Tenure::Waiting(format!("waits for the lease of {holder} (epoch {epoch})").into())
             }
             News::Lost { epoch, by } => {
-                let by = by.map_or_else(|| "nobody".to_owned(), |by| format!("{} (epoch {})", by.holder, by.epoch));
+                let by = format!("{} (epoch {})", by.holder, by.epoch);
                 tracing::warn!(epoch, by, "lease_lost: the connection is closed, nothing more is written");
                 Tenure::Waiting(format!("waits for the lease, lost to {by}").into())
             }

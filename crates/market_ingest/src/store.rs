@@ -72,8 +72,8 @@ pub enum Taking {
 pub enum Renewal {
     /// It is ours still, with the same epoch, for another term.
     Renewed,
-    /// It is not ours any more; by whom it was taken, where that is known.
-    Lost(Option<Lease>),
+    /// It is not ours any more: who has taken it.
+    Lost(Lease),
 }
 
 /// One row of `data_ingest_state`: an asset's channel, and whether its fetching is paused.
@@ -289,7 +289,8 @@ impl Store {
         .await
     }
 
-    /// Moves the lease's end to `ttl` from now, if nobody has taken it since `holder` did with that epoch.
+    /// Moves the lease's end to `ttl` from now, if nobody has taken it since `holder` did with that epoch. A store that
+    /// has forgotten the lease is told of it anew.
     ///
     /// # Errors
     /// When the store does not answer within five seconds.

@@ -47,8 +47,8 @@ pub(crate) enum News {
     Taken { epoch: i64, waited: Duration },
     /// Somebody else has it: told once a holder and epoch.
     Waiting(Lease),
-    /// It was ours; who took it, where that is known.
-    Lost { epoch: i64, by: Option<Lease> },
+    /// It was ours; who took it.
+    Lost { epoch: i64, by: Lease },
     /// The store does not answer: told once until it does.
     Unreachable(String),
     /// The store confirmed that a lease which had lapsed is still ours.

@@ -116,7 +116,7 @@ fn who_slept_during_a_question_is_not_valid_by_its_late_answer() {
 #[test]
 fn who_lost_it_is_invalid_at_once_and_asks_again() {
     let mut tenancy = holding();
-    let by = Some(lease("b", 4));
+    let by = lease("b", 4);
     let lost = Answer::Renewal(Renewal::Lost(by.clone()));
     assert_eq!(tenancy.answered(s(109.0), s(109.1), lost), Some(News::Lost { epoch: 3, by }));
     assert_eq!((tenancy.pass(), tenancy.question(), tenancy.due()), (None, Question::Take, s(109.1)));

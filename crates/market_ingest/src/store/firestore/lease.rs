@@ -53,7 +53,11 @@ impl FirestoreStore {
             Some(lease) if lease.holder == holder && lease.epoch == epoch => {
                 Next::Write(Lease { expires_at: later(now, ttl), ..lease }, Renewal::Renewed)
             }
-            other => Next::Stand(Renewal::Lost(other)),
+            Some(other) => Next::Stand(Renewal::Lost(other)),
+            None => {
+                let lease = Lease { holder: holder.to_owned(), epoch, expires_at: later(now, ttl) };
+                Next::Write(lease, Renewal::Renewed)
+            }
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! The lease in PostgreSQL: each question is one statement, by the server's clock.
+//! The lease in PostgreSQL: each question is one statement that decides, by the server's clock.
 
 use std::time::Duration;
 
@@ -29,8 +29,7 @@ impl PostgresStore {
         if let Some(epoch) = taken {
             return Ok(Taking::Taken { epoch });
         }
-        let held = self.read_lease().await?;
-        held.map(Taking::Held).ok_or_else(|| StoreError::Refused("the lease is gone".to_owned()))
+        Ok(Taking::Held(self.standing_lease().await?))
     }
 
     pub(in crate::store) async fn renew_lease(
@@ -41,8 +40,10 @@ impl PostgresStore {
     ) -> Result<Renewal, StoreError> {
         let mut connection = self.connection().await?;
         let renewed = sqlx::query(
-            "UPDATE market_ingest_lease SET expires_at = clock_timestamp() + make_interval(secs => $4)
-             WHERE tenant = $1 AND holder = $2 AND epoch = $3",
+            "INSERT INTO market_ingest_lease AS lease (tenant, holder, epoch, expires_at)
+             VALUES ($1, $2, $3, clock_timestamp() + make_interval(secs => $4))
+             ON CONFLICT (tenant) DO UPDATE SET expires_at = excluded.expires_at
+             WHERE lease.holder = excluded.holder AND lease.epoch = excluded.epoch",
         )
         .bind(&self.tenant)
         .bind(holder)
@@ -52,7 +53,7 @@ impl PostgresStore {
         .await?;
         connection.well();
         match renewed.rows_affected() {
-            0 => Ok(Renewal::Lost(self.read_lease().await?)),
+            0 => Ok(Renewal::Lost(self.standing_lease().await?)),
             _ => Ok(Renewal::Renewed),
         }
     }
@@ -70,18 +71,16 @@ impl PostgresStore {
         Ok(())
     }
 
-    async fn read_lease(&self) -> Result<Option<Lease>, StoreError> {
+    /// What was in the way a moment ago.
+    async fn standing_lease(&self) -> Result<Lease, StoreError> {
         let mut connection = self.connection().await?;
-        let row: Option<(String, i64, String)> = sqlx::query_as(
+        let (holder, epoch, expires_at): (_, _, String) = sqlx::query_as(
             "SELECT holder, epoch, expires_at::text FROM market_ingest_lease WHERE tenant = $1",
         )
         .bind(&self.tenant)
-        .fetch_optional(&mut *connection)
+        .fetch_one(&mut *connection)
         .await?;
         connection.well();
-        let lease = |(holder, epoch, expires_at): (_, _, String)| {
-            Some(Lease { holder, epoch, expires_at: sql::time(&expires_at)? })
-        };
-        Ok(row.and_then(lease))
+        sql::lease(holder, epoch, &expires_at)
     }
 }

@@ -29,11 +29,7 @@ impl SqliteStore {
         .await?;
         let taking = match taken {
             Some(epoch) => Taking::Taken { epoch },
-            // The row was there a moment ago, and nobody else can write.
-            None => match read(&mut transaction, &self.tenant).await? {
-                Some(lease) => Taking::Held(lease),
-                None => return Err(StoreError::Refused("the lease is not understood".to_owned())),
-            },
+            None => Taking::Held(standing(&mut transaction, &self.tenant).await?),
         };
         transaction.commit().await?;
         Ok(taking)
@@ -47,17 +43,19 @@ impl SqliteStore {
     ) -> Result<Renewal, StoreError> {
         let mut transaction = self.begin().await?;
         let renewed = sqlx::query(
-            "UPDATE market_ingest_lease SET expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)
-             WHERE tenant = ? AND holder = ? AND epoch = ?",
+            "INSERT INTO market_ingest_lease (tenant, holder, epoch, expires_at)
+             VALUES (?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?))
+             ON CONFLICT (tenant) DO UPDATE SET expires_at = excluded.expires_at
+             WHERE holder = excluded.holder AND epoch = excluded.epoch",
         )
-        .bind(ahead(ttl))
         .bind(&self.tenant)
         .bind(holder)
         .bind(epoch)
+        .bind(ahead(ttl))
         .execute(&mut *transaction)
         .await?;
         let renewal = match renewed.rows_affected() {
-            0 => Renewal::Lost(read(&mut transaction, &self.tenant).await?),
+            0 => Renewal::Lost(standing(&mut transaction, &self.tenant).await?),
             _ => Renewal::Renewed,
         };
         transaction.commit().await?;
@@ -77,17 +75,15 @@ impl SqliteStore {
     }
 }
 
-async fn read(connection: &mut SqliteConnection, tenant: &str) -> Result<Option<Lease>, StoreError> {
-    let row: Option<(Vec<u8>, i64, Vec<u8>)> = sqlx::query_as(
+/// What is in the way.
+async fn standing(connection: &mut SqliteConnection, tenant: &str) -> Result<Lease, StoreError> {
+    let (holder, epoch, expires_at): (Vec<u8>, i64, Vec<u8>) = sqlx::query_as(
         "SELECT CAST(holder AS BLOB), epoch, CAST(expires_at AS BLOB) FROM market_ingest_lease WHERE tenant = ?",
     )
     .bind(tenant)
-    .fetch_optional(connection)
+    .fetch_one(connection)
     .await?;
-    let lease = |(holder, epoch, expires_at)| {
-        Some(Lease { holder: text(holder), epoch, expires_at: sql::time(&text(expires_at))? })
-    };
-    Ok(row.and_then(lease))
+    sql::lease(text(holder), epoch, &text(expires_at))
 }
 
 /// SQLite's modifier of a time.
