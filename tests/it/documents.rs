@@ -21,6 +21,7 @@ const TYPES: &[(&str, &str)] = &[
     ("interval_s", "float"),
     ("seq", "int"),
     ("instance_id", "str"),
+    ("epoch", "int"),
     ("revision", "str"),
     ("version", "str"),
     ("started_at", "DatetimeWithNanoseconds"),

@@ -332,7 +332,7 @@ fn the_script_pauses_and_resumes_a_real_producer() {
     let control = dir.path().join("control");
     let health = dir.path().join("health");
     std::fs::create_dir(&control).unwrap();
-    let producer = Setup::new(&venue, dir.path())
+    let mut producer = Setup::new(&venue, dir.path())
         .var("INGEST_ENABLED_FILE", control.join("state").display())
         .var("INGEST_HEALTH_DIR", health.display())
         .start();
@@ -364,7 +364,7 @@ fn the_script_pauses_and_resumes_a_real_producer() {
     assert!(sources(&producer.status()).is_empty(), "both holds are released");
 
     // A hold of its own keeps it paused, and is named.
-    drop(producer);
+    assert!(producer.stop().success());
     let held = Setup::new(&venue, dir.path())
         .var("INGEST_ENABLED", "off")
         .var("INGEST_HEALTH_DIR", health.display())

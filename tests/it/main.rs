@@ -11,6 +11,7 @@ mod health_files;
 mod http_api;
 mod ingestctl;
 mod kubernetes;
+mod lease;
 mod real_input;
 mod seed_agent_pause_operations;
 mod seed_ingest_enabled_flow;

@@ -44,8 +44,7 @@ impl Bench {
     }
 
     fn restart(&mut self) {
-        self.signal("KILL");
-        self.producer.process.wait_exit(LIMIT);
+        assert!(self.producer.stop().success());
         self.producer = setup(&self.venue, &self.dir).start();
     }
 

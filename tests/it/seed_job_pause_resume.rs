@@ -407,8 +407,7 @@ fn a_pause_with_an_end_ends_on_time_over_a_restart() {
     bench.hold("c", "job:crypto-us", Some(until));
     bench.wait_word("crypto-us", "paused", PAUSE_LIMIT);
     let mark = bench.venue.mark();
-    bench.producer.process.signal("KILL");
-    bench.producer.process.wait_exit(LIMIT);
+    assert!(bench.producer.stop().success());
     bench.restart();
     bench.wait_word("crypto-us", "paused", LIMIT);
     assert_resumed_at(&bench, mark, until);

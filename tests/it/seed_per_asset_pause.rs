@@ -294,8 +294,7 @@ fn an_asset_without_a_row_can_be_paused_in_advance() {
 fn a_pause_survives_a_restart() {
     let mut bench = Bench::start();
     bench.hold(PAUSE_BTC, "crypto-us", json!(["BTC/USD"]));
-    bench.producer.process.signal("KILL");
-    bench.producer.process.wait_exit(LIMIT);
+    assert!(bench.producer.stop().success());
     let mark = bench.venue.mark();
     bench.producer = setup(&bench.venue, &bench.dir, "AAPL,SPY,TSLA,BTC/USD,ETH/USD").start();
     bench.wait_paused("crypto-us", json!(["BTC/USD"]));

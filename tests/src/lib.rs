@@ -11,6 +11,7 @@ pub mod data;
 pub mod firestore;
 pub mod http;
 pub mod kubernetes;
+pub mod place;
 pub mod postgres;
 pub mod producer;
 pub mod rude;

@@ -12,7 +12,7 @@
 //! | dialed | | | → Session(Welcome) | | |
 //! | dial failed, closed | | | count → rest | count → rest | → rest |
 //! | good frame | | | | next stage, or renew liveness; proof of health forgets failures | |
-//! | rejection | | | | by [`Disposition`](crate::disposition::Disposition) | |
+//! | rejection | | | | by [`Disposition`] | |
 //! | shutdown | → Stopped | → Stopped | Abort → Stopped | Close → Closing | remember |
 //!
 //! *Rest* is the one place that decides what follows when no connection exists: stopping → Stopped; not wanted →
@@ -43,7 +43,8 @@ pub(crate) use output::Outbox;
 pub use output::{Command, Notice, Outgoing};
 
 use crate::backoff::Backoff;
-use crate::message::Batch;
+use crate::disposition::Disposition;
+use crate::message::{Batch, Control};
 use crate::session::{Session, Surroundings};
 use crate::subscription::Subscriptions;
 
@@ -148,6 +149,8 @@ pub struct Lifecycle {
     owed: Option<(Duration, Failure)>,
     /// The last failure since the last Live or resume.
     failure: Option<Failure>,
+    /// Since when others hold the slot, across connections, until Live or a pause.
+    contest: Option<Contest>,
     outbox: Outbox,
     nothing: Subscriptions,
 }
@@ -160,6 +163,13 @@ enum State {
     Session(Box<Session>),
     Closing { conn: ConnId, deadline: Instant },
     Stopped,
+}
+
+/// A slot that others hold, and whether that was told.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+enum Contest {
+    Since(Instant),
+    Told,
 }
 
 impl Lifecycle {
@@ -177,6 +187,7 @@ impl Lifecycle {
             backoff: Backoff::new(seed),
             owed: None,
             failure: None,
+            contest: None,
             outbox: Outbox::default(),
             nothing: Subscriptions::default(),
         }
@@ -246,6 +257,8 @@ impl Lifecycle {
             return Delivery::Discard;
         }
         for control in batch.control.drain(..) {
+            let slot_taken = matches!(&control, Control::Error { code, .. }
+                if Disposition::of_code(*code) == Disposition::SlotTaken);
             let mut around = surroundings(&self.limits, &self.desired, &self.backoff, &mut self.outbox);
             if let Err(failure) = session.handle_control(now, control, &mut around) {
                 // What came in the same frame came while it was wanted, so it is still delivered.
@@ -254,6 +267,9 @@ impl Lifecycle {
             }
             if session.is_live() {
                 self.failure = None;
+                self.contest = None;
+            } else if slot_taken {
+                contest(now, &mut self.contest, self.limits.slot_alert_after, &mut self.outbox);
             }
         }
         if session.hear(now, !batch.events.is_empty(), &self.limits) {
@@ -405,6 +421,7 @@ impl Lifecycle {
 
     /// Not wanted any more: ends what exists.
     fn leave(&mut self, now: Instant) {
+        self.contest = None;
         match &self.state {
             State::Halted | State::Waiting { .. } => self.rest(now),
             State::Dialing { conn, .. } => {
@@ -507,6 +524,17 @@ impl Lifecycle {
             "S5: {:?}",
             self.state
         );
+    }
+}
+
+/// One more refusal of the slot: tells once that somebody must act. A function, so that the session can be borrowed beside it.
+fn contest(now: Instant, contest: &mut Option<Contest>, alert_after: Duration, outbox: &mut Outbox) {
+    if let Contest::Since(since) = *contest.get_or_insert(Contest::Since(now)) {
+        let since = now.saturating_duration_since(since);
+        if since >= alert_after {
+            *contest = Some(Contest::Told);
+            outbox.tell(Notice::SlotContested { since });
+        }
     }
 }
 

@@ -39,6 +39,10 @@ pub struct Heartbeat {
     /// Names this process; two overlapping revisions differ in it.
     #[serde(default)]
     pub instance_id: String,
+    /// Epoch of the lease under which it was written: never goes back. Null before the writer held the lease, and from
+    /// versions without one.
+    #[serde(default)]
+    pub epoch: Option<i64>,
     /// Cloud Run's `K_REVISION`.
     #[serde(default)]
     pub revision: Option<String>,

@@ -137,7 +137,8 @@ fn answer(seen: &Seen, control: Option<&ControlReading>) -> Answer {
 fn whole(text: &mut String, beat: &Heartbeat, now: Timestamp) {
     let started =
         beat.started_at.map_or_else(String::new, |at| format!(", started {}", paint::time(at, now)));
-    let instance = format!("instance {}, version {}{started}", beat.instance_id, beat.version);
+    let epoch = beat.epoch.map_or_else(String::new, |epoch| format!(", holds the lease, epoch {epoch}"));
+    let instance = format!("instance {}, version {}{started}{epoch}", beat.instance_id, beat.version);
     text.push_str(&format!("{}\n", paint::styled(paint::DIM, &paint::line(&instance))));
     if let Some(generation) = beat.observed_generation {
         let effective = beat.effective_generation.map_or_else(|| "none".to_owned(), |g| g.to_string());

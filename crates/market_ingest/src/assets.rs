@@ -140,6 +140,11 @@ impl Assets {
                 _ = stopping.wait_for(|stop| *stop) => return,
                 _ = ticks.tick() => {}
             }
+            // The rows are the holder's.
+            if !self.report.fence().may_write() {
+                written.clear();
+                continue;
+            }
             let times_too = turn % TIMES_EVERY == 0;
             if turn % ALL_EVERY == 0 {
                 written.clear();

@@ -1,6 +1,6 @@
 //! Delivers the heartbeat: every interval, at once on a change, and a last time on a clean stop.
 //!
-//! It vouches for the pumps, not for itself: while one of them does not turn, nothing is written, so
+//! Without the lease nothing is written: the document is the holder's. It vouches for the pumps, not for itself: while one of them does not turn, nothing is written, so
 //! that the document goes stale. A store that fails is tried again every second; nothing queues up,
 //! since each heartbeat is composed when it is written.
 
@@ -12,6 +12,7 @@ use ingest_status::Timestamp;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::lease::Fence;
 use crate::logging;
 use crate::report::Report;
 use crate::store::Store;
@@ -34,6 +35,7 @@ pub(crate) struct BeatCounts {
 pub(crate) struct Beat {
     report: Arc<Report>,
     store: Store,
+    fence: Fence,
     counts: Arc<BeatCounts>,
     seq: u64,
     failing: bool,
@@ -41,8 +43,8 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
-    pub(crate) fn new(report: Arc<Report>, store: Store, counts: Arc<BeatCounts>) -> Self {
-        Self { report, store, counts, seq: 0, failing: false, vouching: true }
+    pub(crate) fn new(report: Arc<Report>, store: Store, fence: Fence, counts: Arc<BeatCounts>) -> Self {
+        Self { report, store, fence, counts, seq: 0, failing: false, vouching: true }
     }
 
     /// Writes until the process stops, then returns itself for [`Self::last`].
@@ -70,11 +72,11 @@ impl Beat {
         }
     }
 
-    /// The heartbeat that says the process has left, tried until the deadline.
+    /// The heartbeat that says the process has left, tried until the deadline; none without the lease.
     pub(crate) async fn last(mut self, deadline: Instant) {
         let stopped_at = jiff::Timestamp::now().into();
         let written = timeout_at(deadline, async {
-            while !self.write(Some(stopped_at)).await {
+            while self.fence.may_write() && !self.write(Some(stopped_at)).await {
                 tokio::time::sleep(EDGE_SPACING).await;
             }
         });
@@ -87,7 +89,12 @@ impl Beat {
         if stopped_at.is_none() && !self.vouch() {
             return false;
         }
+        let epoch = self.fence.pass();
+        if epoch.is_none() {
+            return false;
+        }
         let mut beat = self.report.heartbeat(jiff::Timestamp::now().into());
+        beat.epoch = epoch;
         // Counted when it is sent: one that timed out may have landed.
         self.seq += 1;
         beat.seq = self.seq;

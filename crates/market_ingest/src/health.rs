@@ -5,7 +5,7 @@
 //! process is running, that is, not paused in effect; `holds` has one line for every hold that stands. Each is
 //! replaced whole, by a rename.
 //!
-//! Invariants: while a pump does not turn nothing is written, so that the time in `liveness` grows old; `liveness` is
+//! Invariants: nothing is written without the lease, for the directory may be shared with the holder's; while a pump does not turn nothing is written, so that the time in `liveness` grows old; `liveness` is
 //! written before `holds` and read after it, so that a reader never sees a release without its effect; at most one
 //! write is in flight, however slow the directory is; no failure here ends the process.
 
@@ -29,6 +29,8 @@ const HOLDS: &str = "holds";
 
 /// `liveness` is rewritten this often; five seconds are promised.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// How often to look for the lease, without which the files are another process's.
+const LEASE_INTERVAL: Duration = Duration::from_millis(100);
 /// A write that takes longer is told of.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
 /// Start and stop wait this long for the directory.
@@ -41,12 +43,14 @@ pub const STALE_AFTER: Duration = Duration::from_secs(10);
 pub(crate) struct HealthFiles {
     dir: PathBuf,
     report: Arc<Report>,
+    /// Whether the lease was ours at the last look.
+    leased: bool,
     failing: bool,
 }
 
 impl HealthFiles {
     pub(crate) fn new(dir: PathBuf, report: Arc<Report>) -> Self {
-        Self { dir, report, failing: false }
+        Self { dir, report, leased: false, failing: false }
     }
 
     /// Takes away what an earlier run left in the directory: it is true of nobody. For use before anything dials.
@@ -71,7 +75,11 @@ impl HealthFiles {
     pub(crate) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
         loop {
             let paused = self.report.paused();
-            if self.report.wedged(Instant::now()).is_none() {
+            let leased = self.report.fence().may_write();
+            if std::mem::replace(&mut self.leased, leased) && !leased {
+                self.unready().await;
+            }
+            if leased && self.report.wedged(Instant::now()).is_none() {
                 let (dir, snapshot) = (self.dir.clone(), Snapshot::of(&self.report));
                 let mut writing = spawn_blocking(move || snapshot.write(&dir));
                 tokio::select! {
@@ -88,9 +96,14 @@ impl HealthFiles {
                 biased;
                 () = leaves(&mut stopping) => break,
                 () = self.report.paused_is_no_longer(paused) => {}
-                () = sleep(INTERVAL) => {}
+                () = sleep(if leased { INTERVAL } else { LEASE_INTERVAL }) => {}
             }
         }
+        self.unready().await;
+    }
+
+    /// Takes `readiness` away.
+    async fn unready(&mut self) {
         let readiness = self.dir.join(READINESS);
         match timeout(START_STOP_LIMIT, spawn_blocking(move || remove(&readiness))).await {
             Ok(outcome) => self.tell(flat(outcome)),

@@ -123,6 +123,10 @@ impl Chronicle {
             // What is comes before what was asked, so that no hold is called effective for an older effect.
             let jobs = self.report.jobs();
             let decided = self.report.decision();
+            if !self.report.fence().may_write() {
+                self.forget(&decided);
+                continue;
+            }
             self.count_late(&jobs, &decided);
             tokio::select! {
                 biased;
@@ -130,6 +134,15 @@ impl Chronicle {
                 () = self.record(&jobs, &decided) => {}
             }
         }
+    }
+
+    /// Without the lease the records are the holder's, and no decision has its effect here.
+    fn forget(&mut self, decided: &Decided) {
+        self.recalled = false;
+        self.open.clear();
+        self.waiting.clear();
+        self.timed = Some(decided.seq);
+        self.counted.fill(true);
     }
 
     /// Counts each job once for each decision that took too long to take effect.

@@ -5,9 +5,12 @@
 //! [`FRAMES_PER_TURN`] frames are taken before they are looked at again, so neither a flood nor a
 //! silence keeps the pump from hearing them. Nothing here awaits a dial, a send or a sink alone.
 //!
-//! Invariants: a record reaches the sinks only while no hold covers it; `JobState::paused` is true only when no
+//! Invariants: nothing is dialed and nothing is kept open without the lease; a record reaches the sinks only while no
+//! hold covers it; `JobState::paused` is true only when no
 //! connection exists and the sinks have answered their drain; a decision is shown as effective only when that is so
 //! of all it holds, and when all it resumed is subscribed again.
+
+mod lease;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use crate::assets::Newest;
 use crate::config::JobConfig;
 use crate::filter::Filter;
 use crate::job::{Aspect, JobState};
+use crate::lease::{Fence, Tenure};
 use crate::link::{Link, LinkEvent};
 use crate::sink::{Drained, JobId, Part, Sink};
 
@@ -52,6 +56,10 @@ type Draining = Pin<Box<dyn Future<Output = Vec<Drained>> + Send>>;
 /// What a pump is connected to.
 pub(crate) struct Wiring {
     pub(crate) decisions: watch::Receiver<Decided>,
+    /// Whether this process may dial, asked at every turn.
+    pub(crate) fence: Fence,
+    /// Wakes the pump when that changes, and says why not.
+    pub(crate) tenure: watch::Receiver<Tenure>,
     /// True once the process is leaving.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) state: watch::Sender<JobState>,
@@ -86,6 +94,8 @@ pub(crate) struct Pump {
     held_because: Option<String>,
     last_record_at: Option<Instant>,
     malformed_told: Told,
+    /// Whether the lease was ours at the last look.
+    leased: bool,
     /// Set by the stop that was heard, never by looking: a stop that is only seen would be missed.
     leaving: bool,
     shown: Aspect,
@@ -104,6 +114,8 @@ struct Pause {
     decided_at: Instant,
     /// All of the job, or some of its symbols.
     whole: bool,
+    /// Nobody asked for it: the lease is gone.
+    unleased: bool,
     drained: Drained,
 }
 
@@ -111,6 +123,7 @@ struct Pause {
 enum Input {
     Stop,
     Decision,
+    Tenure,
     Deadline,
     Link(ConnId, LinkEvent),
     Drained(Vec<Drained>),
@@ -136,6 +149,7 @@ impl Pump {
             held_because: None,
             last_record_at: None,
             malformed_told: Told::default(),
+            leased: false,
             leaving: false,
             shown: state.aspect(),
             shown_at: Instant::now(),
@@ -150,6 +164,7 @@ impl Pump {
     /// # Errors
     /// When the switch is gone: a producer that cannot be halted must not run.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        self.mind_lease();
         self.take_decision();
         loop {
             self.execute_commands();
@@ -158,6 +173,8 @@ impl Pump {
                 return Ok(());
             }
             let input = self.wait().await?;
+            // Before anything else: a process that was stopped may find its lease over.
+            self.mind_lease();
             self.apply(input);
         }
     }
@@ -174,6 +191,10 @@ impl Pump {
                 Ok(()) => Ok(Input::Decision),
                 Err(_) => Err(anyhow!("the switch's task has ended")),
             },
+            changed = self.wiring.tenure.changed(), if !self.leaving => match changed {
+                Ok(()) => Ok(Input::Tenure),
+                Err(_) => Err(anyhow!("the lease's task has ended")),
+            },
             () = until(deadline) => Ok(Input::Deadline),
             drained = drained(self.draining.as_mut()) => Ok(Input::Drained(drained)),
             (conn, event) = self.link.next() => Ok(Input::Link(conn, event)),
@@ -188,7 +209,8 @@ impl Pump {
             Input::Deadline => self.lifecycle.handle_timeout(now()),
             Input::Link(conn, event) => self.take_link_event(conn, event),
             Input::Drained(drained) => self.take_drained(&drained),
-            Input::Tick => {}
+            // Minded already.
+            Input::Tenure | Input::Tick => {}
         }
     }
 
@@ -240,7 +262,7 @@ impl Pump {
             self.state.refused = false;
             self.awaited = Subscriptions::default();
         }
-        self.lifecycle.handle_wanted(now(), wanted);
+        self.lifecycle.handle_wanted(now(), wanted && self.leased);
         // Of this decision nothing is drained yet.
         self.state.messages_drained = 0;
 
@@ -255,15 +277,19 @@ impl Pump {
             (true, false) => self.begin_pause(decided_at, Part { job: self.id, symbols: None }),
             (_, true) => {
                 self.state.was_live &= before;
-                let symbols = self.filter.held_symbols();
-                if symbols.is_empty() {
-                    // Whatever was being drained is wanted again.
-                    (self.pause, self.draining) = (None, None);
-                    self.state.drained = true;
-                } else {
-                    self.begin_pause(decided_at, Part { job: self.id, symbols: Some(Arc::new(symbols)) });
-                }
+                self.begin_pause_of_part(decided_at);
             }
+        }
+    }
+
+    /// What of a job that runs is held; whatever else was being drained is wanted again.
+    fn begin_pause_of_part(&mut self, decided_at: Instant) {
+        let symbols = self.filter.held_symbols();
+        if symbols.is_empty() {
+            (self.pause, self.draining) = (None, None);
+            self.state.drained = true;
+        } else {
+            self.begin_pause(decided_at, Part { job: self.id, symbols: Some(Arc::new(symbols)) });
         }
     }
 
@@ -272,7 +298,7 @@ impl Pump {
     fn begin_pause(&mut self, decided_at: Instant, part: Part) {
         let whole = part.symbols.is_none();
         self.state.drained = false;
-        self.pause = Some(Pause { decided_at, whole, drained: Drained::default() });
+        self.pause = Some(Pause { decided_at, whole, unleased: false, drained: Drained::default() });
         let drains = self.wiring.sinks.iter().cloned().map(|sink| sink.drain(part.clone()));
         self.draining = Some(Box::pin(join_all(drains)));
     }
@@ -416,6 +442,14 @@ impl Pump {
             Notice::Mismatch { missing, extra } => {
                 tracing::warn!(job, ?missing, ?extra, "subscriptions differ from what was asked");
             }
+            Notice::SlotContested { since } => {
+                let since_s = since.as_secs();
+                tracing::error!(
+                    job,
+                    since_s,
+                    "slot_contested: another connection of this account does not leave"
+                );
+            }
             Notice::Disconnected { cause, .. } => {
                 self.state.disconnects += 1;
                 tracing::warn!(job, cause = %cause, "job_disconnected");
@@ -440,6 +474,7 @@ impl Pump {
     fn publish(&mut self) {
         let phase_before = std::mem::replace(&mut self.state.phase, self.lifecycle.phase());
         self.state.reason = match (&self.held_because, self.lifecycle.reason()) {
+            (None, _) if !self.leased => Some(self.waits_for_lease()),
             (None, Some(failure)) => Some(failure.to_string()),
             (None, None) if self.lifecycle.is_settled() && !self.awaited.is_empty() => {
                 let first =
@@ -486,6 +521,10 @@ impl Pump {
             tracing::info!(job, paused_symbols, effect_ms, delivered, dropped, "job_partly_held");
             return;
         }
+        if self.is_unleased(&pause) {
+            tracing::warn!(job, effect_ms, delivered, dropped, "job_without_lease");
+            return;
+        }
         self.state.pause_effect_s = Some(effect.as_secs_f64());
         let last_record =
             self.last_record_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(pause.decided_at));
@@ -503,7 +542,8 @@ impl Pump {
         if !self.awaited.is_empty() && self.lifecycle.is_settled() {
             self.awaited = self.awaited.difference(self.lifecycle.subscribed());
         }
-        let Some(decided) = &self.decided else { return };
+        // What this process does is the effect only while it is the one that ingests.
+        let Some(decided) = self.decided.as_ref().filter(|_| self.leased || self.leaving) else { return };
         let at_rest = if self.state.wanted {
             // A link that was lost after the effect does not undo it; requests in flight are part of it.
             self.state.drained && (!self.lifecycle.is_live() || self.lifecycle.is_settled())

@@ -17,6 +17,7 @@ use ingest_switch::watch::Decided;
 use tokio::sync::watch;
 
 use crate::job::JobState;
+use crate::lease::Fence;
 use crate::sink::Sink;
 
 /// A working loop has turned within this time; else it is wedged and must not be vouched for.
@@ -42,6 +43,7 @@ pub struct Report {
     decisions: watch::Receiver<Decided>,
     jobs: Vec<watch::Receiver<JobState>>,
     sinks: Vec<Sink>,
+    fence: Fence,
     transitions: Mutex<Transitions>,
 }
 
@@ -60,8 +62,9 @@ impl Report {
         decisions: watch::Receiver<Decided>,
         jobs: Vec<watch::Receiver<JobState>>,
         sinks: Vec<Sink>,
+        fence: Fence,
     ) -> Self {
-        Self { identity, decisions, jobs, sinks, transitions: Mutex::default() }
+        Self { identity, decisions, jobs, sinks, fence, transitions: Mutex::default() }
     }
 
     /// What does not change.
@@ -92,6 +95,12 @@ impl Report {
     #[must_use]
     pub fn at_rest_generation(&self) -> Option<i64> {
         self.jobs.iter().map(|job| job.borrow().at_rest_generation).min().flatten()
+    }
+
+    /// Whether this process is the one that ingests.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// Where market data goes.
@@ -147,6 +156,7 @@ impl Report {
             interval_s: Some(self.identity.interval.as_secs_f64()),
             seq: 0,
             instance_id: self.identity.instance_id.clone(),
+            epoch: self.fence.pass(),
             revision: self.identity.revision.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Some(self.identity.started_at),

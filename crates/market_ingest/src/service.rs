@@ -1,8 +1,9 @@
 //! The service put together, run, and taken apart again in order.
 //!
 //! Every task owns its state and tells others through `watch`; a task that ends unasked is a fault
-//! that ends the process. The stop is bounded at every step: sockets close and sinks drain first,
-//! then the last heartbeat, so that the venue's slot is free before the platform's grace is over.
+//! that ends the process. The stop is bounded at every step: sockets close and sinks drain first, then the last
+//! heartbeat, then the lease is released: the venue's slot is free before the platform's grace is over, and a
+//! successor neither dials beside an open socket nor is called stopped by who went before it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +16,7 @@ use alpaca_feed::symbol::Symbols;
 use anyhow::{Context as _, bail};
 use ingest_switch::{Hold, JobPlan, Source, watch as switch};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -26,6 +27,7 @@ use crate::health::HealthFiles;
 use crate::history::{Chronicle, Late};
 use crate::http::{self, Access, Shown};
 use crate::job::JobState;
+use crate::lease::{Fence, Keeper};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
 use crate::sink::{JobId, Quotes, Sink};
@@ -35,7 +37,9 @@ use crate::store::Store;
 /// Sockets are closed and sinks drained within this time of a stop.
 const PUMPS_STOP_LIMIT: Duration = Duration::from_secs(3);
 /// The last heartbeat is tried until this long after a stop began; the platform's grace ends at 10 s.
-const LAST_HEARTBEAT_LIMIT: Duration = Duration::from_millis(6500);
+const LAST_HEARTBEAT_LIMIT: Duration = Duration::from_millis(6000);
+/// The lease is released within this time after that.
+const RELEASE_LIMIT: Duration = Duration::from_millis(500);
 /// The health files have had their time while all else stopped; this is what may be left of it.
 const HEALTH_STOP_LIMIT: Duration = Duration::from_millis(500);
 /// The store may be asked this long for the hold of an earlier run.
@@ -85,11 +89,14 @@ pub async fn run(
     let (stopping_tx, stopping) = watch::channel(false);
     let edges = Arc::new(Notify::new());
     let symbols = Symbols::new();
+    let (keeper, fence, tenure) = Keeper::new(store.clone(), instance_id.clone(), Arc::clone(&edges));
+    let (let_go, told) = oneshot::channel();
+    let mut keeping = tokio::spawn(keeper.run(told));
     let mut tasks = Tasks::default();
     tasks.spawn_endless("switch", watcher.run());
     tasks.spawn_endless("signals", signals.follow(inputs.clone()));
     tasks.spawn_endless("control", control.follow(inputs));
-    let sinks = sinks(&config, &store, &symbols, &mut tasks);
+    let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks);
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
 
     let mut pumps = Tasks::default();
@@ -100,6 +107,8 @@ pub async fn run(
         jobs.push(shown);
         let wiring = Wiring {
             decisions: decisions.clone(),
+            fence: fence.clone(),
+            tenure: tenure.clone(),
             stopping: stopping.clone(),
             state,
             edges: Arc::clone(&edges),
@@ -116,7 +125,7 @@ pub async fn run(
         started_at,
         interval: config.heartbeat_interval,
     };
-    let report = Arc::new(Report::new(identity, decisions, jobs, sinks));
+    let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone()));
     let late = Late::new(plans.len());
     let chronicle = Chronicle::new(store.clone(), Arc::clone(&report), plans.clone(), Arc::clone(&late));
     let chronicling = chronicle.run(stopping.clone());
@@ -127,7 +136,7 @@ pub async fn run(
         tasks.spawn_endless("data_ingest_state", assets.run(stopping.clone()));
     }
     let beats = Arc::new(BeatCounts::default());
-    let beat = Beat::new(Arc::clone(&report), store.clone(), Arc::clone(&beats));
+    let beat = Beat::new(Arc::clone(&report), store.clone(), fence, Arc::clone(&beats));
     let mut beating = tokio::spawn(beat.run(edges, stopping.clone()));
     let mut health = health_files(&config, &report, &stopping);
     let shown = Shown {
@@ -152,11 +161,13 @@ pub async fn run(
         fault = tasks.ended() => Some(fault),
         fault = health.ended() => Some(fault),
         ended = &mut beating => Some(describe("heartbeat", ended.map(|_| Ok(())))),
+        ended = &mut keeping => Some(describe("lease", ended.map(|()| Ok(())))),
     };
     if let Some(fault) = &fault {
         tracing::error!(fault, "a task ended unasked; the process stops");
     }
-    leave(fault.is_none(), &stopping_tx, &mut pumps, beating, &mut health).await;
+    let lease = (let_go, keeping);
+    leave(fault.is_none(), &stopping_tx, &mut pumps, beating, lease, &mut health).await;
     tracing::info!("stopped");
     match fault {
         None => Ok(()),
@@ -164,24 +175,30 @@ pub async fn run(
     }
 }
 
-/// Stops in order: sockets and sinks, the last heartbeat, the health files.
+/// Stops in order: sockets and sinks, the last heartbeat, the lease, the health files.
 async fn leave(
     cleanly: bool,
     stopping: &watch::Sender<bool>,
     pumps: &mut Tasks,
     beating: JoinHandle<Beat>,
+    (let_go, keeping): (oneshot::Sender<Instant>, JoinHandle<()>),
     health: &mut Tasks,
 ) {
     let deadline = Instant::now() + LAST_HEARTBEAT_LIMIT;
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping.send(true);
-    pumps.finish(PUMPS_STOP_LIMIT).await;
+    let closed = pumps.finish(PUMPS_STOP_LIMIT).await;
     // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
     if cleanly {
         match timeout(Duration::from_secs(1), beating).await {
             Ok(Ok(beat)) => beat.last(deadline).await,
             Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),
         }
+    }
+    // A socket that may still be open keeps the lease until it ends by itself. A keeper that has ended needs no word.
+    let release_by = Instant::now() + RELEASE_LIMIT;
+    if closed && let_go.send(release_by).is_ok() {
+        let _ = timeout_at(release_by, keeping).await;
     }
     health.finish(HEALTH_STOP_LIMIT).await;
 }
@@ -268,14 +285,20 @@ fn same_file(one: &str, other: &str) -> bool {
     }
 }
 
-fn sinks(config: &Config, store: &Store, symbols: &Arc<Symbols>, tasks: &mut Tasks) -> Vec<Sink> {
+fn sinks(
+    config: &Config,
+    store: &Store,
+    symbols: &Arc<Symbols>,
+    fence: &Fence,
+    tasks: &mut Tasks,
+) -> Vec<Sink> {
     if config.dry_run {
         return vec![Sink::Null(Arc::default())];
     }
     let build = |sink: &SinkConfig| match sink {
         SinkConfig::Null => Sink::Null(Arc::default()),
         SinkConfig::Quotes => {
-            let (quotes, writer) = Quotes::new(store.clone(), Arc::clone(symbols), config.pacing);
+            let (quotes, writer) = Quotes::new(store.clone(), Arc::clone(symbols), config.pacing, fence.clone());
             tasks.spawn_endless("sink quotes", writer.run());
             Sink::Quotes(quotes)
         }
@@ -332,12 +355,12 @@ impl Tasks {
         }
     }
 
-    /// Waits for all; names those that are late, and drops them.
-    async fn finish(&mut self, limit: Duration) {
+    /// Waits for all; names those that are late, and leaves them behind. Whether all have ended.
+    async fn finish(&mut self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
             match timeout_at(deadline, self.set.join_next_with_id()).await {
-                Ok(None) => return,
+                Ok(None) => return true,
                 Ok(Some(joined)) => {
                     let id = joined.map_or_else(|e| e.id(), |(id, _)| id);
                     self.names.remove(&id);
@@ -346,7 +369,7 @@ impl Tasks {
                     for name in self.names.values() {
                         tracing::warn!(task = name, "late at the stop; left behind");
                     }
-                    return;
+                    return false;
                 }
             }
         }

@@ -45,6 +45,38 @@ pub struct Observed {
     pub read_at: Timestamp,
 }
 
+/// Who may ingest, as the store holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The process that has it, by its instance id.
+    pub holder: String,
+    /// Counts changes of the holder, from 1.
+    pub epoch: i64,
+    /// When anybody may take it, by the store's clock.
+    pub expires_at: Timestamp,
+}
+
+/// What became of an attempt to take the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// It is ours: it was free, had expired, or was ours already.
+    Taken {
+        /// One more than before exactly when the holder changed.
+        epoch: i64,
+    },
+    /// Somebody else has it.
+    Held(Lease),
+}
+
+/// What became of an attempt to renew the lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It is ours still, with the same epoch, for another term.
+    Renewed,
+    /// It is not ours any more: who has taken it.
+    Lost(Lease),
+}
+
 /// One row of `data_ingest_state`: an asset's channel, and whether its fetching is paused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AssetRow {
@@ -129,6 +161,12 @@ pub enum StoreError {
     /// The store was reached and did not accept the document.
     #[error("the store refused the document: {0}")]
     Refused(String),
+    /// A later holder of the lease writes here: nothing was written.
+    #[error("the lease of epoch {epoch} is over, somebody else has taken it")]
+    Fenced {
+        /// Ours.
+        epoch: i64,
+    },
     /// SQLite or PostgreSQL could not read or write.
     #[error("the database")]
     Sql(#[from] sqlx::Error),
@@ -180,10 +218,11 @@ impl Store {
         Self::connect(store, tenant).await
     }
 
-    /// Merges a heartbeat into its document; the store adds `updated_at`.
+    /// Merges a heartbeat into its document; the store adds `updated_at`. One that carries the epoch of its writer's
+    /// lease is not written over that of a later holder.
     ///
     /// # Errors
-    /// When the store does not take it within five seconds. Cancel safe: a cut-off write is either
+    /// [`StoreError::Fenced`] when the lease has a later holder; when the store does not take it within five seconds. Cancel safe: a cut-off write is either
     /// done or not, and the next one carries everything again.
     pub async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
         limited(async {
@@ -214,20 +253,82 @@ impl Store {
     /// Writes quotes, at most 500, each on its own merit: the answer tells for every one whether it
     /// was refused, and why. A refused quote will be refused again; an outer error may pass.
     ///
+    /// With the epoch of the writer's lease, SQL stores take none when there is a later holder; Firestore's batch of
+    /// independent writes cannot ask that, so there the writer's own validity must do.
+    ///
     /// # Errors
-    /// When the store as a whole does not take them within five seconds.
+    /// [`StoreError::Fenced`] when the lease has a later holder; when the store as a whole does not take them within
+    /// five seconds.
     pub async fn write_quotes(
         &self,
         quotes: &[QuoteDocument],
+        epoch: Option<i64>,
     ) -> Result<Vec<Result<(), String>>, StoreError> {
         limited(async {
             match self {
                 Self::Firestore(store) => store.write_quotes(quotes).await,
-                Self::Postgres(store) => store.write_quotes(quotes).await,
-                Self::Sqlite(store) => store.write_quotes(quotes).await,
+                Self::Postgres(store) => store.write_quotes(quotes, epoch).await,
+                Self::Sqlite(store) => store.write_quotes(quotes, epoch).await,
             }
         })
         .await
+    }
+
+    /// Takes the lease for `holder` if it is free, has expired, or is the holder's already; else tells who has it.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds; whether it was taken is then not known. Asking again is
+    /// safe, and so is [`Self::release_lease`].
+    pub async fn take_lease(&self, holder: &str, ttl: Duration) -> Result<Taking, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.take_lease(holder, ttl).await,
+                Self::Postgres(store) => store.take_lease(holder, ttl).await,
+                Self::Sqlite(store) => store.take_lease(holder, ttl).await,
+            }
+        })
+        .await
+    }
+
+    /// Moves the lease's end to `ttl` from now, if nobody has taken it since `holder` did with that epoch. A store that
+    /// has forgotten the lease is told of it anew.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn renew_lease(&self, holder: &str, epoch: i64, ttl: Duration) -> Result<Renewal, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.renew_lease(holder, epoch, ttl).await,
+                Self::Postgres(store) => store.renew_lease(holder, epoch, ttl).await,
+                Self::Sqlite(store) => store.renew_lease(holder, epoch, ttl).await,
+            }
+        })
+        .await
+    }
+
+    /// Ends the lease at once if `holder` has it; holder and epoch stay, for the next one to count on.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds; the lease then ends by itself.
+    pub async fn release_lease(&self, holder: &str) -> Result<(), StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.release_lease(holder).await,
+                Self::Postgres(store) => store.release_lease(holder).await,
+                Self::Sqlite(store) => store.release_lease(holder).await,
+            }
+        })
+        .await
+    }
+
+    /// How often to ask for a lease that somebody else has.
+    #[must_use]
+    pub fn lease_poll(&self) -> Duration {
+        match self {
+            // Each question is a read, and 50,000 a day are free.
+            Self::Firestore(_) => Duration::from_secs(1),
+            Self::Postgres(_) | Self::Sqlite(_) => Duration::from_millis(500),
+        }
     }
 
     /// The control document as it stands, none when nobody ever wrote one. What cannot be understood in it is told

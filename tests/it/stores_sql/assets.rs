@@ -105,10 +105,10 @@ fn quotes(bench: &Bench) {
         price: None,
         last_trade_price: Some(0.1),
     };
-    let written = bench.run(store.write_quotes(&[quote("BTC/USD", 1.0), quote("AAPL", 2.0)])).unwrap();
+    let written = bench.run(store.write_quotes(&[quote("BTC/USD", 1.0), quote("AAPL", 2.0)], None)).unwrap();
     assert_eq!(written, [Ok(()), Ok(())]);
     // Two symbols, one id: the later one stands, and the batch is not lost.
-    let written = bench.run(store.write_quotes(&[quote("BTC/USD", 3.0), quote("BTC-USD", 4.0)])).unwrap();
+    let written = bench.run(store.write_quotes(&[quote("BTC/USD", 3.0), quote("BTC-USD", 4.0)], None)).unwrap();
     assert_eq!(written, [Ok(()), Ok(())]);
     let rows = bench.sql(
         "SELECT id, symbol, CAST(CAST(bid AS INTEGER) AS TEXT), ask, price FROM live_quotes ORDER BY id",

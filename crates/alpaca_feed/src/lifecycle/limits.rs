@@ -28,6 +28,8 @@ pub struct Limits {
     pub slot_redial_min: Duration,
     /// Most wait before redialing after a taken slot.
     pub slot_redial_max: Duration,
+    /// From the first 406 to the word that a person must look; longer than Alpaca keeps the slot of a dead peer.
+    pub slot_alert_after: Duration,
     /// Upper bound of the first back-off; it doubles with every failure.
     pub backoff_base: Duration,
     /// Upper bound of any back-off.
@@ -54,6 +56,7 @@ impl Default for Limits {
             slot_limit: Duration::from_secs(15),
             slot_redial_min: Duration::from_secs(1),
             slot_redial_max: Duration::from_secs(3),
+            slot_alert_after: Duration::from_secs(120),
             backoff_base: Duration::from_secs(1),
             backoff_max: Duration::from_secs(60),
             refused_recheck: Duration::from_secs(60),

@@ -84,6 +84,12 @@ pub enum Notice {
         /// Why.
         cause: Failure,
     },
+    /// Another connection has held the slot for longer than an overlap of two revisions explains: a person must look.
+    /// Told once until the slot is ours or the job is paused; it is asked for all the same.
+    SlotContested {
+        /// From the first refusal to this one.
+        since: Duration,
+    },
     /// No connection for now; the next dial comes after `delay`.
     BackingOff {
         /// Failures since health was last proven.

@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     slot_limit: Duration::from_secs(3),
     slot_redial_min: Duration::from_secs(1),
     slot_redial_max: Duration::from_secs(2),
+    slot_alert_after: Duration::from_secs(4),
     backoff_base: Duration::from_secs(1),
     backoff_max: Duration::from_secs(2),
     refused_recheck: Duration::from_secs(2),
@@ -382,6 +383,8 @@ impl World {
             Pace::Refused => Failure::Rejected { code: 402, msg: String::new() },
             Pace::Jittered | Pace::SlotTaken | Pace::RateLimited => Failure::DialTimeout,
         });
+        // Decides what is told, never what is done.
+        machine.contest = None;
         machine.backoff.normalise();
         while machine.poll_notice().is_some() {}
         let mut names: BTreeSet<ConnId> = self.sockets.keys().copied().collect();

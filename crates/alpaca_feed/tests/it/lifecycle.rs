@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     slot_limit: Duration::from_secs(15),
     slot_redial_min: Duration::from_secs(1),
     slot_redial_max: Duration::from_secs(3),
+    slot_alert_after: Duration::from_secs(120),
     backoff_base: Duration::from_secs(1),
     backoff_max: Duration::from_secs(60),
     refused_recheck: Duration::from_secs(60),

@@ -1,7 +1,7 @@
 //! `quotes`: the newest quote of every symbol into the store, paced.
 //!
 //! Pumps put events into the shared [`Conflator`] once a turn; the writer task takes what is due.
-//! A failed write loses nothing: its symbols are due again, with whatever is newest by then.
+//! Nothing is written without the lease. A failed write loses nothing: its symbols are due again, with whatever is newest by then.
 //! A write under way when a drain's time is over is abandoned, so that nothing lands after "paused".
 
 mod conflator;
@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Pacing;
+use crate::lease::Fence;
 use crate::logging;
 use crate::store::{QuoteDocument, Store, StoreError};
 
@@ -42,6 +43,7 @@ pub struct QuotesWriter {
     store: Store,
     symbols: Arc<Symbols>,
     flush_interval: Duration,
+    fence: Fence,
     failing: bool,
 }
 
@@ -68,7 +70,12 @@ struct DrainRequest {
 impl Quotes {
     /// The front and its back; run [`QuotesWriter::run`] as a task.
     #[must_use]
-    pub fn new(store: Store, symbols: Arc<Symbols>, pacing: Pacing) -> (Self, QuotesWriter) {
+    pub fn new(
+        store: Store,
+        symbols: Arc<Symbols>,
+        pacing: Pacing,
+        fence: Fence,
+    ) -> (Self, QuotesWriter) {
         let (drains, requests) = mpsc::channel(16);
         let shared = Arc::new(Shared {
             conflator: Mutex::new(Conflator::new(pacing)),
@@ -81,6 +88,7 @@ impl Quotes {
             store,
             symbols,
             flush_interval: pacing.flush_interval,
+            fence,
             failing: false,
         };
         (Self { shared, drains }, writer)
@@ -157,6 +165,10 @@ impl QuotesWriter {
     }
 
     async fn flush(&mut self) {
+        let epoch = self.fence.pass();
+        if epoch.is_none() {
+            return;
+        }
         let due = self.shared.conflator().take_due(Instant::now(), WRITE_MAX);
         if due.is_empty() {
             return;
@@ -172,7 +184,7 @@ impl QuotesWriter {
                 }
                 return;
             }
-            written = store.write_quotes(&documents) => written,
+            written = store.write_quotes(&documents, epoch) => written,
         };
         self.settle(&due, &documents, written);
     }
@@ -194,6 +206,13 @@ impl QuotesWriter {
             let covered = |job, symbol| requests.iter().any(|request| request.part.covers(job, symbol));
             let waiting = self.shared.conflator().take_waiting(WRITE_MAX, covered);
             let Some(deadline) = requests.iter().map(|request| request.deadline).min() else { return };
+            let epoch = self.fence.pass();
+            if epoch.is_none() {
+                // A successor writes by now: what was waiting is of the past.
+                self.shared.conflator().give_back(&waiting);
+                requests.into_iter().for_each(|request| self.give_up(request));
+                return;
+            }
             if waiting.is_empty() {
                 requests.into_iter().for_each(DrainRequest::answer);
                 return;
@@ -208,7 +227,7 @@ impl QuotesWriter {
                     requests.push(more);
                     None
                 }
-                written = tokio::time::timeout_at(deadline, store.write_quotes(&documents)) => written.ok(),
+                written = tokio::time::timeout_at(deadline, store.write_quotes(&documents, epoch)) => written.ok(),
             };
             let Some(written) = written else {
                 self.shared.conflator().give_back(&waiting);

@@ -1,4 +1,4 @@
-//! Firestore: one merge write a heartbeat, one `BatchWrite` a set of quotes, the control document by masks and
+//! Firestore: one merge write a heartbeat, one `BatchWrite` a set of quotes, control document and lease by masks and
 //! preconditions.
 //!
 //! The client's plain `update` drops field transforms, so server times go through its batch writer,
@@ -10,7 +10,9 @@ mod emulator;
 mod fleet;
 mod follow;
 mod gaps;
+mod heartbeat;
 mod history;
+mod lease;
 mod reading;
 
 use std::hash::{BuildHasher, RandomState};
@@ -28,7 +30,7 @@ use ::firestore::{
     FirestoreTransformServerValue,
 };
 use google_cloud_auth::credentials::{Builder, Credentials};
-use ingest_status::{Heartbeat, Timestamp};
+use ingest_status::Timestamp;
 use serde::{Serialize, Serializer};
 use tokio::sync::OnceCell;
 
@@ -147,25 +149,6 @@ impl FirestoreStore {
         api.commit(request).await.map(|_| ())
     }
 
-    pub(super) async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
-        let writer = self.writer().await?;
-        let mut batch = writer.new_batch();
-        batch.update_object_at(
-            &self.parent,
-            OPS,
-            HEARTBEAT,
-            &WithNulls(beat),
-            Some(fields_of(beat)?),
-            None,
-            vec![server_time("updated_at")],
-        )?;
-        let answer = batch.write().await?;
-        match outcomes(answer).pop() {
-            Some(Err(message)) => Err(StoreError::Refused(message)),
-            Some(Ok(())) | None => Ok(()),
-        }
-    }
-
     pub(super) async fn write_quotes(
         &self,
         quotes: &[QuoteDocument],
@@ -222,12 +205,6 @@ fn outcomes(answer: FirestoreBatchWriteResponse) -> Vec<Result<(), String>> {
 fn server_time(field: &str) -> FirestoreFieldTransform {
     let now = FirestoreTransformServerValue::RequestTime;
     FirestoreFieldTransform::new(field.to_owned(), FirestoreFieldTransformType::SetToServerValue(now))
-}
-
-/// The top-level fields that a heartbeat sends: a merge must replace exactly these.
-fn fields_of(beat: &Heartbeat) -> Result<Vec<String>, StoreError> {
-    let value = serde_json::to_value(beat).map_err(|e| StoreError::Refused(e.to_string()))?;
-    Ok(value.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default())
 }
 
 /// Makes the client write `None` as null; by itself it would leave the field out, and a merge would

@@ -8,6 +8,7 @@
 
 mod connections;
 mod follow;
+mod lease;
 
 use std::fmt;
 use std::sync::Arc;
@@ -74,10 +75,11 @@ impl PostgresStore {
     pub(super) async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
         let document = serde_json::to_string(beat).map_err(|e| StoreError::Refused(e.to_string()))?;
         let mut connection = self.connection().await?;
-        sqlx::query(
+        let written = sqlx::query(
             "INSERT INTO market_ingest_heartbeat (tenant, status, ts, ingest_enabled, ingest_enabled_source,
                  last_symbol, document, updated_at)
-             VALUES ($1, $2, $3::timestamptz, $4, $5, $6, $7::jsonb, clock_timestamp())
+             SELECT $1, $2, $3::timestamptz, $4, $5, $6, $7::jsonb, clock_timestamp()
+             WHERE NOT EXISTS (SELECT 1 FROM market_ingest_lease WHERE tenant = $1 AND epoch > $8)
              ON CONFLICT (tenant) DO UPDATE SET status = excluded.status, ts = excluded.ts,
                  ingest_enabled = excluded.ingest_enabled, ingest_enabled_source = excluded.ingest_enabled_source,
                  last_symbol = excluded.last_symbol, document = excluded.document, updated_at = excluded.updated_at",
@@ -93,10 +95,14 @@ impl PostgresStore {
         .bind(beat.last_symbol.as_deref().map(without_nul))
         // JSONB cannot hold U+0000, and a reason with one in it must not silence the heartbeat.
         .bind(document.replace("\\u0000", "\\ufffd"))
+        .bind(beat.epoch)
         .execute(&mut *connection)
         .await?;
         connection.well();
-        Ok(())
+        match beat.epoch {
+            Some(epoch) if written.rows_affected() == 0 => Err(StoreError::Fenced { epoch }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
@@ -106,13 +112,14 @@ impl PostgresStore {
     pub(super) async fn write_quotes(
         &self,
         quotes: &[QuoteDocument],
+        epoch: Option<i64>,
     ) -> Result<Vec<Result<(), String>>, StoreError> {
         // One name that cannot be a key would have the whole batch refused, for ever.
         let usable = |quote: &QuoteDocument| is_document_id(&quote.id()) && !quote.symbol.contains('\0');
         let good: Vec<&QuoteDocument> = quotes.iter().filter(|quote| usable(quote)).collect();
         let mut connection = self.connection().await?;
         // Sorted by id, so that two producers cannot wait for each other; of two with one id the later stands.
-        sqlx::query(
+        let written = sqlx::query(
             "INSERT INTO live_quotes (tenant, id, symbol, source, ts, bid, ask, bid_size, ask_size, price,
                  last_trade_price, updated_at)
              SELECT DISTINCT ON (id) $1, id, symbol, source, ts::timestamptz, bid, ask, bid_size, ask_size, price,
@@ -121,6 +128,7 @@ impl PostgresStore {
                  $9::float8[], $10::float8[], $11::float8[])
                  WITH ORDINALITY AS quote (id, symbol, source, ts, bid, ask, bid_size, ask_size, price,
                      last_trade_price, n)
+             WHERE NOT EXISTS (SELECT 1 FROM market_ingest_lease WHERE tenant = $1 AND epoch > $12)
              ORDER BY id, n DESC
              ON CONFLICT (tenant, id) DO UPDATE SET symbol = excluded.symbol, source = excluded.source,
                  ts = excluded.ts, bid = excluded.bid, ask = excluded.ask, bid_size = excluded.bid_size,
@@ -138,9 +146,16 @@ impl PostgresStore {
         .bind(column(&good, |quote| quote.ask_size))
         .bind(column(&good, |quote| quote.price))
         .bind(column(&good, |quote| quote.last_trade_price))
+        .bind(epoch)
         .execute(&mut *connection)
         .await?;
         connection.well();
+        if let Some(epoch) = epoch
+            && written.rows_affected() == 0
+            && !good.is_empty()
+        {
+            return Err(StoreError::Fenced { epoch });
+        }
         let unusable = || Err("its name cannot be a key".to_owned());
         Ok(quotes.iter().map(|quote| if usable(quote) { Ok(()) } else { unusable() }).collect())
     }

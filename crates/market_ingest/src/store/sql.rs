@@ -5,7 +5,7 @@
 use ingest_status::{Heartbeat, Timestamp};
 use jiff::civil;
 
-use super::{Observed, StoreError};
+use super::{Lease, Observed, StoreError};
 use crate::control::{ControlHold, ControlReading};
 use crate::gaps::{GapRecord, GapState};
 use crate::history::PauseRecord;
@@ -41,6 +41,14 @@ fn named_time(field: &str, text: &str) -> Result<Timestamp, String> {
         let found: String = text.chars().take(40).collect();
         format!("{field}: {found:?} is no time; accepted: RFC 3339, such as 2026-11-30T18:00:00Z")
     })
+}
+
+/// Who has the lease. A time that nobody understands would keep everybody waiting for ever.
+pub(super) fn lease(holder: String, epoch: i64, expires_at: &str) -> Result<Lease, StoreError> {
+    match time(expires_at) {
+        Some(expires_at) => Ok(Lease { holder, epoch, expires_at }),
+        None => Err(StoreError::Refused(format!("the lease's end {expires_at:?} is not understood"))),
+    }
 }
 
 /// RFC 3339, or what databases write: a space for the `T`, and without an offset UTC.

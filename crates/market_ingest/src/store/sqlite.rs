@@ -7,6 +7,8 @@
 //! the control document. Every transaction that writes says so at its beginning, because one that began to read
 //! cannot wait for its turn to write.
 
+mod lease;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,10 +77,11 @@ impl SqliteStore {
 
     pub(super) async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
         let document = serde_json::to_string(beat).map_err(|e| StoreError::Refused(e.to_string()))?;
-        sqlx::query(
+        let written = sqlx::query(
             "INSERT INTO market_ingest_heartbeat (tenant, status, ts, ingest_enabled,
                  ingest_enabled_source, last_symbol, document, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
+             WHERE NOT EXISTS (SELECT 1 FROM market_ingest_lease WHERE tenant = ?1 AND epoch > ?8)
              ON CONFLICT (tenant) DO UPDATE SET status = excluded.status, ts = excluded.ts,
                  ingest_enabled = excluded.ingest_enabled,
                  ingest_enabled_source = excluded.ingest_enabled_source,
@@ -95,9 +98,13 @@ impl SqliteStore {
         .bind(&beat.ingest_enabled_source)
         .bind(&beat.last_symbol)
         .bind(document)
+        .bind(beat.epoch)
         .execute(&self.writer)
         .await?;
-        Ok(())
+        match beat.epoch {
+            Some(epoch) if written.rows_affected() == 0 => Err(StoreError::Fenced { epoch }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
@@ -107,8 +114,21 @@ impl SqliteStore {
     pub(super) async fn write_quotes(
         &self,
         quotes: &[QuoteDocument],
+        epoch: Option<i64>,
     ) -> Result<Vec<Result<(), String>>, StoreError> {
         let mut transaction = self.begin().await?;
+        if let Some(epoch) = epoch {
+            let over: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM market_ingest_lease WHERE tenant = ? AND epoch > ?)",
+            )
+            .bind(&self.tenant)
+            .bind(epoch)
+            .fetch_one(&mut *transaction)
+            .await?;
+            if over {
+                return Err(StoreError::Fenced { epoch });
+            }
+        }
         for quote in quotes {
             sqlx::query(
                 "INSERT INTO live_quotes (tenant, id, symbol, source, ts, bid, ask, bid_size,

@@ -325,6 +325,62 @@ fn a_taken_slot_never_gives_up_and_never_backs_off_far() {
     assert!(FIRST.contains(&rig.redial(101).as_secs_f64()));
 }
 
+/// Notices that a person must look.
+fn contested(rig: &mut Rig) -> Vec<Duration> {
+    let since = |notice| if let Notice::SlotContested { since } = notice { Some(since) } else { None };
+    rig.notices().into_iter().filter_map(since).collect()
+}
+
+#[test]
+fn a_slot_that_stays_taken_for_two_minutes_is_told_once_and_asked_for_all_the_same() {
+    let mut rig = Rig::in_stage(Stage::Auth);
+    let (since, mut told) = (rig.now, Vec::new());
+    for conn in 1.. {
+        rig.says(conn, error(406));
+        told.extend(contested(&mut rig).into_iter().map(|span| (rig.now - since, span)));
+        if rig.now - since > secs(300.0) {
+            break;
+        }
+        rig.pass(secs(0.4));
+        rig.closed(conn);
+        rig.redial(conn + 1);
+        rig.lead(conn + 1, Stage::Auth);
+    }
+    let [(at, span)] = told[..] else { panic!("{told:?}") };
+    assert_eq!(at, span);
+    assert!((120.0..125.0).contains(&at.as_secs_f64()), "{at:?}");
+    rig.pass_to_deadline();
+    assert_eq!(rig.machine.poll_command().map(|command| command.conn()), rig.machine.connection());
+}
+
+#[test]
+fn a_slot_that_was_ours_or_not_wanted_meanwhile_begins_a_new_wait() {
+    for pause in [false, true] {
+        let mut rig = Rig::in_stage(Stage::Auth);
+        rig.says(1, error(406));
+        if pause {
+            rig.wanted(false);
+            rig.expect(&[close(1)]);
+            rig.closed(1);
+            rig.pass(secs(120.0));
+            rig.wanted(true);
+        } else {
+            rig.pass_to_deadline();
+            rig.expect(&[auth(1)]);
+            rig.says(1, Control::Authenticated);
+            rig.expect(&[subscribe(1, SPY)]);
+            rig.says(1, acknowledged(SPY));
+            rig.now += secs(120.0);
+            rig.closed(1);
+            rig.pass_to_deadline();
+        }
+        rig.expect(&[dial(2)]);
+        rig.lead(2, Stage::Auth);
+        rig.says(2, error(406));
+        assert_eq!(contested(&mut rig), []);
+    }
+}
+
 #[test]
 fn a_venue_that_neither_frees_the_slot_nor_drops_us_is_left() {
     let mut rig = Rig::in_stage(Stage::Auth);

@@ -20,8 +20,8 @@ use crate::control::{ControlHold, ControlReading, Edit, Edited};
 const CONTROL: &str = "market_ingest_control";
 
 /// Waits between two tries to edit, while others edit too; the call's own limit ends them.
-const FIRST_WAIT: Duration = Duration::from_millis(10);
-const LONGEST_WAIT: Duration = Duration::from_millis(200);
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 impl FirestoreStore {
     /// Full name of the control document.
@@ -65,7 +65,7 @@ impl FirestoreStore {
 }
 
 /// Whether somebody else was faster: nothing was written.
-fn is_outrun(status: &Status) -> bool {
+pub(super) fn is_outrun(status: &Status) -> bool {
     matches!(status.code(), Code::FailedPrecondition | Code::AlreadyExists | Code::NotFound | Code::Aborted)
 }
 
@@ -134,7 +134,7 @@ fn fields(hold: &ControlHold) -> HashMap<String, api::Value> {
     fields.into_iter().map(|(name, field)| (name.to_owned(), value(field))).collect()
 }
 
-fn value(value: ValueType) -> api::Value {
+pub(super) fn value(value: ValueType) -> api::Value {
     api::Value { value_type: Some(value) }
 }
 
