@@ -1,12 +1,14 @@
 //! What to do next on one Alpaca connection, and how to read its frames; sans-IO.
 //!
 //! Nothing here knows a socket, a clock or a random number: bytes, instants and seeds are passed in, so that every
-//! path can be tested by calling it. Two halves share the message model:
+//! path can be tested by calling it. Three parts share the message model:
 //!
 //! - the codec: [`decode`] turns frames into a reused [`message::Batch`], [`encode`] writes what the client says;
-//! - the connection: [`lifecycle`] says what to dial, send, close and wait for.
+//! - the connection: [`lifecycle`] says what to dial, send, close and wait for;
+//! - the data: [`watchdog`] says whether it flows as it should by the market's [`calendar`], and what to try if not.
 
 mod backoff;
+pub mod calendar;
 pub mod decode;
 pub mod disposition;
 pub mod encode;
@@ -15,3 +17,4 @@ pub mod message;
 mod session;
 pub mod subscription;
 pub mod symbol;
+pub mod watchdog;
