@@ -16,8 +16,7 @@ const OPENS: Time = time(4, 0, 0, 0);
 const BELL: Time = time(9, 30, 0, 0);
 
 /// Days on which the exchanges stayed closed for a reason of that day.
-const CLOSED_ONCE: [Date; 4] =
-    [date(2012, 10, 29), date(2012, 10, 30), date(2018, 12, 5), date(2025, 1, 9)];
+const CLOSED_ONCE: [Date; 4] = [date(2012, 10, 29), date(2012, 10, 30), date(2018, 12, 5), date(2025, 1, 9)];
 
 /// Days without a session in a row at most, and more.
 const HORIZON_DAYS: usize = 14;
@@ -153,11 +152,9 @@ fn is_kept(day: Date, holiday: Date) -> bool {
     let kept = match holiday.weekday() {
         Weekday::Saturday => holiday.yesterday(),
         Weekday::Sunday => holiday.tomorrow(),
-        Weekday::Monday
-        | Weekday::Tuesday
-        | Weekday::Wednesday
-        | Weekday::Thursday
-        | Weekday::Friday => Ok(holiday),
+        Weekday::Monday | Weekday::Tuesday | Weekday::Wednesday | Weekday::Thursday | Weekday::Friday => {
+            Ok(holiday)
+        }
     };
     kept.is_ok_and(|kept| kept == day)
 }

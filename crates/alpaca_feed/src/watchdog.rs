@@ -354,7 +354,8 @@ impl Watchdog {
 
     /// When each channel that is desired and was ever heard was last heard.
     pub fn heard(&self) -> impl Iterator<Item = (Channel, Instant)> {
-        let heard = |(watch, (_, channel)): (&Watch, _)| Some((channel, watch.heard.filter(|_| watch.desired)?));
+        let heard =
+            |(watch, (_, channel)): (&Watch, _)| Some((channel, watch.heard.filter(|_| watch.desired)?));
         self.channels.iter().zip(WATCHED).filter_map(heard)
     }
 
@@ -450,21 +451,27 @@ impl Watchdog {
             Some(lag::Turn::CaughtUp) => self.notices.push_back(Notice::CaughtUp),
             None => {}
         }
-        let flows = self.channels.iter().any(|watch| {
-            watch.desired && watch.heard.is_some_and(|heard| now < heard + 2 * LOOK_EVERY)
-        });
+        let flows = self
+            .channels
+            .iter()
+            .any(|watch| watch.desired && watch.heard.is_some_and(|heard| now < heard + 2 * LOOK_EVERY));
         let judge = flows && self.hours == Hours::Regular && self.counts_since.is_some();
         let (halted, notices, commands) = (&self.halted, &mut self.notices, &mut self.commands);
-        self.symbols.look(now, judge, |symbol| halted.contains(&symbol), |turn| match turn {
-            by_symbol::Turn::Suspect { symbol, silent, limit } => {
-                notices.push_back(Notice::Suspect { symbol, silent, limit });
-            }
-            by_symbol::Turn::Flows { symbol, since } => {
-                let (subject, silent) = (Subject::Symbol(symbol), now.saturating_duration_since(since));
-                notices.push_back(Notice::Flowing { subject, silent });
-                commands.push_back(Command::Backfill { subject, since, until: now });
-            }
-        });
+        self.symbols.look(
+            now,
+            judge,
+            |symbol| halted.contains(&symbol),
+            |turn| match turn {
+                by_symbol::Turn::Suspect { symbol, silent, limit } => {
+                    notices.push_back(Notice::Suspect { symbol, silent, limit });
+                }
+                by_symbol::Turn::Flows { symbol, since } => {
+                    let (subject, silent) = (Subject::Symbol(symbol), now.saturating_duration_since(since));
+                    notices.push_back(Notice::Flowing { subject, silent });
+                    commands.push_back(Command::Backfill { subject, since, until: now });
+                }
+            },
+        );
     }
 
     fn judge(&mut self, now: Instant) {

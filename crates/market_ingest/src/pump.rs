@@ -9,6 +9,8 @@
 //! connection exists and the sinks have answered their drain; a decision is shown as effective only when that is so
 //! of all it holds, and when all it resumed is subscribed again.
 
+mod vigil;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use alpaca_feed::lifecycle::{
 use alpaca_feed::message::{Batch, Codec};
 use alpaca_feed::subscription::Subscriptions;
 use alpaca_feed::symbol::Symbols;
+use alpaca_feed::watchdog::Watchdog;
 use anyhow::anyhow;
 use futures_util::future::join_all;
 use ingest_status::Timestamp;
@@ -76,6 +79,8 @@ pub(crate) struct Pump {
     awaited: Subscriptions,
     wiring: Wiring,
     lifecycle: Lifecycle,
+    watchdog: Watchdog,
+    watch_told: vigil::Told,
     link: Link,
     decoder: Decoder,
     batch: Batch,
@@ -128,6 +133,8 @@ impl Pump {
             decided: None,
             awaited: Subscriptions::default(),
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
+            watchdog: Watchdog::new(job.market),
+            watch_told: vigil::Told::Held,
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
             link: Link::None,
             batch: Batch::default(),
@@ -153,6 +160,7 @@ impl Pump {
         self.take_decision();
         loop {
             self.execute_commands();
+            self.watch();
             self.publish();
             if self.state.phase == Phase::Stopped && self.draining.is_none() {
                 return Ok(());
@@ -164,7 +172,8 @@ impl Pump {
 
     /// Cancel safe in every arm; which one is taken is decided in this order.
     async fn wait(&mut self) -> anyhow::Result<Input> {
-        let deadline = self.lifecycle.poll_timeout().map(Instant::from_std);
+        let deadlines = [self.lifecycle.poll_timeout(), self.watchdog.poll_timeout()];
+        let deadline = deadlines.into_iter().flatten().min().map(Instant::from_std);
         let tick = Instant::now() + TICK;
         tokio::select! {
             biased;
@@ -234,6 +243,7 @@ impl Pump {
             // What is held again is no longer awaited.
             self.awaited = self.awaited.difference(&self.awaited.difference(&desired));
             self.state.paused_symbols = self.filter.paused_symbols(&self.job.subscriptions);
+            self.watchdog.handle_desired(now(), &desired);
             self.lifecycle.handle_subscriptions(now(), desired);
         } else {
             self.state.paused_symbols = Vec::new();
@@ -329,7 +339,8 @@ impl Pump {
             for event in &self.batch.events {
                 self.state.messages[event.kind() as usize] += 1;
             }
-            let received_ts = jiff::Timestamp::now().as_nanosecond() as i64;
+            let (received_at, received_ts) = (Instant::now(), vigil::wall_ts());
+            self.watchdog.handle_batch(received_at.into_std(), received_ts, &self.batch.events);
             self.state.last_received_ts = Some(received_ts);
             self.state.last_event_ts = Some(last.ts());
             self.state.lag_s = Some(received_ts.saturating_sub(last.ts()) as f64 / 1e9);
@@ -342,7 +353,7 @@ impl Pump {
             if let Some(newest) = &self.wiring.newest {
                 newest.accept(&self.batch);
             }
-            self.last_record_at = Some(Instant::now());
+            self.last_record_at = Some(received_at);
         }
         self.batch.clear();
     }

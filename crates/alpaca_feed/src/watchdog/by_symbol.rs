@@ -44,18 +44,30 @@ struct Pulse {
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Standing {
     Flowing,
-    Suspect { limit: Duration },
+    Suspect {
+        limit: Duration,
+    },
     /// Looked up elsewhere: nothing is missing.
     Quiet,
-    Mute { since: Instant, limit: Duration },
+    Mute {
+        since: Instant,
+        limit: Duration,
+    },
 }
 
 /// What a look found out about a symbol.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) enum Turn {
-    Suspect { symbol: SymbolId, silent: Duration, limit: Duration },
+    Suspect {
+        symbol: SymbolId,
+        silent: Duration,
+        limit: Duration,
+    },
     /// It was found to be mute before.
-    Flows { symbol: SymbolId, since: Instant },
+    Flows {
+        symbol: SymbolId,
+        since: Instant,
+    },
 }
 
 impl BySymbol {

@@ -89,7 +89,7 @@ mod tests {
         for (gaps, limit_s) in [
             (&[(60, 1)][..], 30),
             (&[(60, 7)], 30),
-            (&[(1, 20), (200, 1)], 78),
+            (&[(1, 20), (200, 1)], 77),
             // After an hour half of the gap counts, after four hours a sixteenth.
             (&[(1, 40), (3_600, 1)], 80),
             (&[(1, 40), (14_400, 1)], 30),

@@ -32,7 +32,9 @@ pub(super) struct Remedies {
 pub(super) enum Remedy {
     Resubscribe,
     /// Say first that the gap so far stays a gap, if the last connection did not help.
-    Reconnect { after_vain: bool },
+    Reconnect {
+        after_vain: bool,
+    },
 }
 
 impl Remedies {
@@ -66,5 +68,34 @@ impl Remedies {
     pub(super) fn reset(&mut self) {
         self.tried_at = None;
         self.vain = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_that_falls_mute_again_and_again_is_not_resubscribed_or_redialed_faster() {
+        // The test needs some instant to count from; which one is of no account.
+        #[allow(clippy::disallowed_methods)]
+        let start = Instant::now();
+        let (mut remedies, mut random, mut counts) = (Remedies::default(), 1_u64, [0_u32; 2]);
+        let mut last: [Option<Instant>; 2] = [None; 2];
+        for second in 0..200_000 {
+            let now = start + Duration::from_secs(second);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Data comes once in fifty seconds, and what was mute is mute again at once.
+            if (random >> 33) % 50 == 0 {
+                remedies.reset();
+            }
+            let Some(remedy) = remedies.take(now) else { continue };
+            let at = usize::from(remedy != Remedy::Resubscribe);
+            counts[at] += 1;
+            if let Some(before) = last[at].replace(now) {
+                assert!(now - before >= Duration::from_secs(60), "{remedy:?} at {second} s");
+            }
+        }
+        assert!(counts.iter().all(|count| *count > 1_000), "{counts:?}");
     }
 }

@@ -52,7 +52,8 @@ impl Rig {
 
     /// Lets time pass, looking whenever the watchdog wants to.
     fn pass_until(&mut self, until: Instant) {
-        while let Some(deadline) = Some(self.dog.poll_timeout().unwrap_or(self.now)).filter(|at| *at <= until) {
+        while let Some(deadline) = Some(self.dog.poll_timeout().unwrap_or(self.now)).filter(|at| *at <= until)
+        {
             self.now = self.now.max(deadline);
             self.dog.handle_time(self.now, self.wall_ts());
             self.take();

@@ -3,6 +3,7 @@
 //! Paths and channels of each feed are those of Alpaca's stream documentation; `boats` and
 //! `overnight` are v1beta1, options speak MessagePack only.
 
+use alpaca_feed::calendar::Market;
 use alpaca_feed::message::Codec;
 use alpaca_feed::subscription::{Channel, Subscriptions};
 use ingest_switch::JobPlan;
@@ -22,6 +23,8 @@ pub struct JobConfig {
     pub codec: Codec,
     /// What to subscribe to.
     pub subscriptions: Subscriptions,
+    /// Whose hours it keeps.
+    pub market: Market,
     /// Who we are.
     pub credentials: Credentials,
 }
@@ -51,6 +54,17 @@ enum Class {
     Crypto,
     Options,
     News,
+}
+
+impl Feed {
+    fn market(&self) -> Market {
+        match self.name {
+            // By night, and on some nights only.
+            "boats" | "overnight" => Market::Never,
+            "test" => Market::Always,
+            _ => self.class.market(),
+        }
+    }
 }
 
 struct Feed {
@@ -85,6 +99,15 @@ impl Class {
             Self::Crypto => &[Trades, Quotes, Bars, DailyBars, UpdatedBars, Orderbooks],
             Self::Options => &[Trades, Quotes],
             Self::News => &[News],
+        }
+    }
+
+    fn market(self) -> Market {
+        match self {
+            Self::Stocks => Market::UsStocks,
+            Self::Crypto => Market::Always,
+            Self::Options => Market::UsOptions,
+            Self::News => Market::Never,
         }
     }
 
@@ -127,6 +150,7 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
             url: format!("{}{}", base.url, feed.path),
             codec,
             subscriptions,
+            market: feed.market(),
             credentials: credentials.clone(),
         });
     }

@@ -75,7 +75,8 @@ fn made_up() -> Vec<Tick> {
 
 /// A rig that is live from the beginning of the day, with what these ticks bring.
 fn rig_of(ticks: &[Tick]) -> Rig {
-    let mut pairs: Vec<_> = ticks.iter().map(|(_, channel, number)| (*channel, NAMES[*number as usize])).collect();
+    let mut pairs: Vec<_> =
+        ticks.iter().map(|(_, channel, number)| (*channel, NAMES[*number as usize])).collect();
     pairs.sort_unstable();
     pairs.dedup();
     Rig::live(Market::UsStocks, DAY, &pairs)
@@ -130,7 +131,8 @@ fn a_week_of_real_bars_with_its_nights_raises_no_alarm() {
         })
         .collect();
     for number in [None, Some(0), Some(1), Some(2), Some(3)] {
-        let ticks: Vec<_> = all.iter().copied().filter(|tick| number.is_none_or(|own| own == tick.2)).collect();
+        let ticks: Vec<_> =
+            all.iter().copied().filter(|tick| number.is_none_or(|own| own == tick.2)).collect();
         let mut rig = Rig::live(Market::UsStocks, "2013-10-07T08:00:00Z", &[(Channel::Bars, "A")]);
         rig.replay(&ticks);
         assert_eq!(rig.notices(), [], "{number:?}");
