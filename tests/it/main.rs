@@ -21,3 +21,4 @@ mod stores_firestore;
 mod stores_sql;
 mod surface;
 mod switch;
+mod watchdog;

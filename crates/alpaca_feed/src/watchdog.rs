@@ -27,7 +27,7 @@ use crate::message::{Event, Kind, Status};
 use crate::subscription::{Channel, EVERY_SYMBOL, Subscriptions};
 use crate::symbol::SymbolId;
 use by_symbol::BySymbol;
-use interval::{FLOOR, Interval};
+use interval::Interval;
 use lag::Lag;
 use remedy::{Remedies, Remedy};
 
@@ -136,6 +136,7 @@ pub enum Freshness {
 #[derive(Clone, Debug)]
 pub struct Watchdog {
     market: Market,
+    floor: Duration,
     hours: Hours,
     /// When other hours begin, ns UTC; before the first look, the beginning of time.
     hours_until_ts: i64,
@@ -177,11 +178,13 @@ struct Alarm {
 }
 
 impl Watchdog {
-    /// A watchdog of a job whose feed keeps the hours of `market`; nothing is live yet.
+    /// A watchdog of a job whose feed keeps the hours of `market`; nothing is live yet. No silence below `floor` is an
+    /// alarm; 30 s suit Alpaca.
     #[must_use]
-    pub fn new(market: Market) -> Self {
+    pub fn new(market: Market, floor: Duration) -> Self {
         Self {
             market,
+            floor,
             hours: Hours::Closed,
             hours_until_ts: i64::MIN,
             live: false,
@@ -316,7 +319,7 @@ impl Watchdog {
     #[must_use]
     pub fn freshness(&self, now: Instant) -> Freshness {
         let flows = |watch: &Watch| {
-            let limit = watch.limit(self.hours).unwrap_or(FLOOR);
+            let limit = watch.limit(self.hours, self.floor).unwrap_or(self.floor);
             watch.desired && watch.heard.is_some_and(|heard| now < heard + limit)
         };
         if self.is_mute() {
@@ -460,6 +463,7 @@ impl Watchdog {
         self.symbols.look(
             now,
             judge,
+            self.floor,
             |symbol| halted.contains(&symbol),
             |turn| match turn {
                 by_symbol::Turn::Suspect { symbol, silent, limit } => {
@@ -500,7 +504,7 @@ impl Watchdog {
             let expected = broad && matches!(kind, Kind::Trade | Kind::Quote) && !self.heard_ever;
             (expected && self.hours == Hours::Regular).then_some(UNHEARD_LIMIT)
         };
-        self.channels[at].limit(self.hours).or_else(unheard)
+        self.channels[at].limit(self.hours, self.floor).or_else(unheard)
     }
 
     fn remedy(&mut self, now: Instant) {
@@ -562,12 +566,13 @@ impl Watchdog {
 impl Watch {
     /// The silence that is an alarm in these hours. The open is busier than what came before it, so until enough of it
     /// was watched, what was allowed then is allowed.
-    fn limit(&self, hours: Hours) -> Option<Duration> {
+    fn limit(&self, hours: Hours, floor: Duration) -> Option<Duration> {
+        let early = || self.early.limit(Hours::Early, floor);
         match hours {
             Hours::Closed => None,
-            Hours::Early => self.early.limit(hours),
-            Hours::Regular => self.regular.limit(hours).or_else(|| self.early.limit(Hours::Early)),
-            Hours::Late => self.late.limit(hours),
+            Hours::Early => early(),
+            Hours::Regular => self.regular.limit(hours, floor).or_else(early),
+            Hours::Late => self.late.limit(hours, floor),
         }
     }
 }

@@ -163,7 +163,11 @@ fn freshness(r: &mut Registry, jobs: &[JobState]) {
             silence.get_or_create(&labels).set(heard.elapsed().as_secs_f64());
         }
     }
-    r.register("data_fresh", "1 while data flows, 0 while it is mute or lags, absent where that is unknown", fresh);
+    r.register(
+        "data_fresh",
+        "1 while data flows, 0 while it is mute or lags, absent where that is unknown",
+        fresh,
+    );
     r.register("data_silence_seconds", "Since the last event of a channel, while connected", silence);
     r.register("mute", "Spells of silence on a live connection that were an alarm", mutes);
 }

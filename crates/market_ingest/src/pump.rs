@@ -123,7 +123,14 @@ enum Input {
 }
 
 impl Pump {
-    pub(crate) fn new(id: JobId, job: JobConfig, limits: Limits, seed: u64, wiring: Wiring) -> Self {
+    pub(crate) fn new(
+        id: JobId,
+        job: JobConfig,
+        limits: Limits,
+        mute_after: Duration,
+        seed: u64,
+        wiring: Wiring,
+    ) -> Self {
         let state = JobState::new(&job.name, now_utc(), Instant::now().into_std());
         let nothing_held = Coverage::new(&[]).job(&job.name);
         Self {
@@ -133,7 +140,7 @@ impl Pump {
             decided: None,
             awaited: Subscriptions::default(),
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
-            watchdog: Watchdog::new(job.market),
+            watchdog: Watchdog::new(job.market, mute_after),
             watch_told: vigil::Told::Held,
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
             link: Link::None,

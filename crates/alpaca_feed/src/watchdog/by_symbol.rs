@@ -116,13 +116,15 @@ impl BySymbol {
         &mut self,
         now: Instant,
         judge: bool,
+        floor: Duration,
         halted: impl Fn(SymbolId) -> bool,
         mut tell: impl FnMut(Turn),
     ) {
         let look = self.look;
         for pulse in &mut self.watched {
             let seen = self.seen.get(pulse.symbol.index()) == Some(&look);
-            pulse.look(now, seen, judge && !halted(pulse.symbol), &mut tell);
+            let floor = (judge && !halted(pulse.symbol)).then_some(floor);
+            pulse.look(now, seen, floor, &mut tell);
         }
         for (active, seen) in self.active.iter_mut().zip(&self.seen) {
             *active = active.saturating_add(u16::from(*seen == look));
@@ -191,7 +193,8 @@ impl BySymbol {
 }
 
 impl Pulse {
-    fn look(&mut self, now: Instant, seen: bool, judge: bool, tell: &mut impl FnMut(Turn)) {
+    /// Without a `floor` it is not judged.
+    fn look(&mut self, now: Instant, seen: bool, floor: Option<Duration>, tell: &mut impl FnMut(Turn)) {
         let (symbol, last) = (self.symbol, self.heard);
         if seen {
             self.heard = Some(now);
@@ -209,9 +212,9 @@ impl Pulse {
             }
             return;
         }
-        let (Some(last), Standing::Flowing, true) = (last, self.standing, judge) else { return };
+        let (Some(last), Standing::Flowing, Some(floor)) = (last, self.standing, floor) else { return };
         let silent = now.saturating_duration_since(last);
-        if let Some(limit) = self.interval.limit(Hours::Regular).filter(|limit| silent >= *limit) {
+        if let Some(limit) = self.interval.limit(Hours::Regular, floor).filter(|limit| silent >= *limit) {
             self.standing = Standing::Suspect { limit };
             tell(Turn::Suspect { symbol, silent, limit });
         }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::calendar::Hours;
 
-/// No silence below it is worth an alarm.
-pub(super) const FLOOR: Duration = Duration::from_secs(30);
+/// Gaps below it move no limit off a floor of a second or more, so they need not be known: nearly all are.
+const GAP_MIN: Duration = Duration::from_millis(250);
 /// From the learned interval to the limit.
 pub(super) const FACTOR: u32 = 4;
 /// Watched time in which a learned gap counts for half.
@@ -36,8 +36,7 @@ impl Interval {
     /// Two messages came with this time between them.
     pub(super) fn learn(&mut self, gap: Duration) {
         self.watched += gap;
-        // A gap that cannot move the limit off its floor need not be known: nearly all are.
-        if gap * FACTOR > FLOOR && gap >= self.usual() {
+        if gap >= GAP_MIN && gap >= self.usual() {
             (self.peak, self.peak_at) = (gap, self.watched);
         }
     }
@@ -48,9 +47,9 @@ impl Interval {
         self.learn(silent.min(limit / 2));
     }
 
-    /// The silence that is an alarm; none while too little was watched to tell.
-    pub(super) fn limit(&self, hours: Hours) -> Option<Duration> {
-        let limit = (self.usual() * FACTOR).max(FLOOR);
+    /// The silence that is an alarm, `floor` at least; none while too little was watched to tell.
+    pub(super) fn limit(&self, hours: Hours, floor: Duration) -> Option<Duration> {
+        let limit = (self.usual() * FACTOR).max(floor);
         let evidence = match hours {
             Hours::Regular => EVIDENCE_BUSY,
             Hours::Early | Hours::Late => EVIDENCE_THIN,
@@ -75,6 +74,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const FLOOR: Duration = Duration::from_secs(30);
 
     fn watched(gaps: &[(u32, u32)]) -> Interval {
         let mut interval = Interval::default();
@@ -94,31 +94,31 @@ mod tests {
             (&[(1, 40), (3_600, 1)], 80),
             (&[(1, 40), (14_400, 1)], 30),
         ] {
-            let limit = watched(gaps).limit(Hours::Regular).unwrap();
+            let limit = watched(gaps).limit(Hours::Regular, FLOOR).unwrap();
             assert!(limit.abs_diff(SECOND * limit_s) <= SECOND, "{gaps:?}: {limit:?}");
         }
     }
 
     #[test]
     fn nothing_is_judged_before_it_was_watched_for_long_enough() {
-        assert_eq!(watched(&[(59, 1)]).limit(Hours::Regular), None);
-        assert_eq!(watched(&[(60, 1)]).limit(Hours::Regular), Some(FLOOR));
-        assert_eq!(watched(&[(239, 1)]).limit(Hours::Early), None);
-        assert_eq!(watched(&[(240, 1)]).limit(Hours::Late), Some(FLOOR));
-        assert_eq!(watched(&[(10_000, 1)]).limit(Hours::Closed), None);
-        assert_eq!(watched(&[(1, 300), (10, 1)]).limit(Hours::Early), None, "a long gap needs more");
+        assert_eq!(watched(&[(59, 1)]).limit(Hours::Regular, FLOOR), None);
+        assert_eq!(watched(&[(60, 1)]).limit(Hours::Regular, FLOOR), Some(FLOOR));
+        assert_eq!(watched(&[(239, 1)]).limit(Hours::Early, FLOOR), None);
+        assert_eq!(watched(&[(240, 1)]).limit(Hours::Late, FLOOR), Some(FLOOR));
+        assert_eq!(watched(&[(10_000, 1)]).limit(Hours::Closed, FLOOR), None);
+        assert_eq!(watched(&[(1, 300), (10, 1)]).limit(Hours::Early, FLOOR), None, "a long gap needs more");
     }
 
     #[test]
     fn an_alarm_at_most_doubles_the_limit() {
         let mut interval = watched(&[(100, 1)]);
         for limit_s in [60, 120, 240] {
-            let limit = interval.limit(Hours::Regular).unwrap();
+            let limit = interval.limit(Hours::Regular, FLOOR).unwrap();
             interval.learn_alarm(SECOND * 3_600, limit);
             let evidence = watched(&[(100, 1)]).watched + SECOND * limit_s * 4;
             interval.watched = interval.watched.max(evidence);
             interval.peak_at = interval.watched;
-            assert_eq!(interval.limit(Hours::Regular), Some(SECOND * limit_s));
+            assert_eq!(interval.limit(Hours::Regular, FLOOR), Some(SECOND * limit_s));
         }
     }
 }

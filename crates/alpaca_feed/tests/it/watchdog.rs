@@ -32,7 +32,7 @@ impl Rig {
         let now = Instant::now();
         let start_ts = i64::try_from(start.as_nanosecond()).unwrap();
         let mut rig = Self {
-            dog: Watchdog::new(market),
+            dog: Watchdog::new(market, SECOND * 30),
             start: now,
             start_ts,
             now,
