@@ -22,3 +22,4 @@ mod stores_firestore;
 mod stores_sql;
 mod surface;
 mod switch;
+mod watchdog;

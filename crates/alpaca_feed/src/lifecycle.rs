@@ -12,7 +12,8 @@
 //! | dialed | | | → Session(Welcome) | | |
 //! | dial failed, closed | | | count → rest | count → rest | → rest |
 //! | good frame | | | | next stage, or renew liveness; proof of health forgets failures | |
-//! | rejection | | | | by [`Disposition`] | |
+//! | rejection | | | | by [`Disposition`](crate::disposition::Disposition) | |
+//! | mute | | | | live: count, Close → Closing | |
 //! | shutdown | → Stopped | → Stopped | Abort → Stopped | Close → Closing | remember |
 //!
 //! *Rest* is the one place that decides what follows when no connection exists: stopping → Stopped; not wanted →
@@ -229,6 +230,27 @@ impl Lifecycle {
             );
         }
         self.check();
+    }
+
+    /// Data of these pairs should come and does not: takes them away and adds them again, as far as they are desired and
+    /// acknowledged. Does nothing unless the connection is settled: then it is being done, or there is nothing to mend.
+    pub fn handle_resubscribe(&mut self, now: Instant, pairs: &Subscriptions) {
+        let pairs = self.desired.intersection(pairs);
+        if let State::Session(session) = &mut self.state {
+            session.resubscribe(
+                now,
+                &pairs,
+                &mut surroundings(&self.limits, &self.desired, &self.backoff, &mut self.outbox),
+            );
+        }
+        self.check();
+    }
+
+    /// Data should come and does not, whatever the link says: a live connection is closed and counts as failed.
+    pub fn handle_mute(&mut self, now: Instant) {
+        if self.is_live() {
+            self.fail(now, Failure::Mute);
+        }
     }
 
     /// The connection is open.

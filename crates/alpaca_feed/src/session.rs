@@ -202,6 +202,13 @@ impl Session {
         }
     }
 
+    /// Asks for these pairs anew, as far as they are acknowledged and nothing else is being asked.
+    pub(crate) fn resubscribe(&mut self, now: Instant, pairs: &Subscriptions, around: &mut Surroundings<'_>) {
+        if self.is_settled() && self.requests.renew(pairs) {
+            self.advance(now, around);
+        }
+    }
+
     /// The failure to report when this connection ends with `failure`: a taken slot explains most ends.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         if self.slot_refusals > 0 && failure.pace() == Pace::Jittered {

@@ -134,6 +134,12 @@ impl Subscriptions {
             .is_some_and(|symbols| symbols.contains(symbol) || symbols.contains(EVERY_SYMBOL))
     }
 
+    /// The pairs that are here and in `other`, as literally as in [`Self::difference`].
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.difference(&self.difference(other))
+    }
+
     /// The pairs that are here and not in `other`, literally: [`EVERY_SYMBOL`] is a symbol like any other, because
     /// the venue too keeps it beside the names and takes it away alone.
     #[must_use]
@@ -224,6 +230,7 @@ mod tests {
         assert_eq!(a.difference(&b), set(&[(Channel::Trades, "SPY"), (Channel::Bars, "*")]));
         assert_eq!(b.difference(&a), set(&[(Channel::Bars, "SPY")]));
         assert_eq!(a.difference(&a), Subscriptions::default());
+        assert_eq!(a.intersection(&b), set(&[(Channel::Trades, "IBM")]));
         assert_eq!(a.union(&b).len(), 4);
         assert_eq!(a.union(&b).difference(&a), set(&[(Channel::Bars, "SPY")]));
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+use crate::channel::Channel;
+
 /// A fault with its bounds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fault {
@@ -82,8 +84,16 @@ pub enum FaultKind {
         #[serde(default)]
         after: u64,
     },
-    /// No data, though pings go on and messages are answered; what falls due meanwhile is lost, unless the feed is taken at the client's pace.
-    Mute {},
+    /// No data, though pings go on and messages are answered; what falls due meanwhile is lost, unless the feed is taken
+    /// at the client's pace. With a symbol or a channel, only what is of both is lost, at any pace.
+    Mute {
+        /// The only symbol that is mute.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        symbol: Option<String>,
+        /// The only channel that is mute, such as `trades`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        channel: Option<String>,
+    },
     /// *Once.* The venue's host is gone: nothing is read, written or closed any more on that connection.
     HalfOpen {
         /// After this many elements on the connection.
@@ -224,7 +234,7 @@ impl FaultKind {
             FaultKind::SlowClient { .. } => "slow_client",
             FaultKind::Cut { .. } => "cut",
             FaultKind::CutMidFrame { .. } => "cut_mid_frame",
-            FaultKind::Mute {} => "mute",
+            FaultKind::Mute { .. } => "mute",
             FaultKind::HalfOpen { .. } => "half_open",
             FaultKind::IgnorePings {} => "ignore_pings",
             FaultKind::Trickle { .. } => "trickle",
@@ -274,11 +284,18 @@ impl FaultKind {
         )
     }
 
-    /// True for faults that change, add or relabel elements.
+    /// True for a feed that is mute altogether.
+    pub(crate) fn is_mute(&self) -> bool {
+        matches!(self, FaultKind::Mute { symbol: None, channel: None })
+    }
+
+    /// True for faults that change, add, relabel or swallow elements.
     pub(crate) fn is_data(&self) -> bool {
         matches!(
             self,
-            FaultKind::OutOfOrder { .. }
+            FaultKind::Mute { symbol: Some(_), .. }
+                | FaultKind::Mute { channel: Some(_), .. }
+                | FaultKind::OutOfOrder { .. }
                 | FaultKind::DuplicateQuotes { .. }
                 | FaultKind::LatePrints { .. }
                 | FaultKind::UnknownType { .. }
@@ -312,6 +329,11 @@ impl TryFrom<Value> for Fault {
             bail!("for_s is not a duration in seconds");
         }
         let kind: FaultKind = serde_json::from_value(Value::Object(map))?;
+        if let FaultKind::Mute { channel: Some(channel), .. } = &kind
+            && Channel::from_name(channel).is_none()
+        {
+            bail!("there is no channel {channel:?}");
+        }
         Ok(Fault { kind, count, for_s, path })
     }
 }
@@ -461,6 +483,7 @@ mod tests {
     fn flags_and_json_mean_the_same() {
         for (flag, json) in [
             ("mute", r#"{"fault":"mute"}"#),
+            ("mute:channel=trades,symbol=SPY", r#"{"fault":"mute","channel":"trades","symbol":"SPY"}"#),
             ("half-open:after=5,hold_slot=true", r#"{"fault":"half_open","after":5,"hold_slot":true}"#),
             ("refuse_upgrade:status=429,count=3", r#"{"fault":"refuse_upgrade","status":429,"count":3}"#),
             ("stall:at=ack,path=/v2/iex", r#"{"fault":"stall","at":"ack","path":"/v2/iex"}"#),
@@ -478,6 +501,7 @@ mod tests {
         for flag in [
             "nonsense",
             "mute:volume=3",
+            "mute:channel=nonsense",
             "refuse_upgrade",
             "refuse_upgrade:status=many",
             "stall:at=nowhere",

@@ -46,6 +46,8 @@ pub struct Config {
     pub backoff_base: Duration,
     /// Upper bound of every back-off.
     pub backoff_max: Duration,
+    /// No silence of a channel below it is an alarm.
+    pub mute_after: Duration,
     /// Address of the HTTP server.
     pub bind: IpAddr,
     /// Port of the HTTP server; 0 lets the system choose.
@@ -201,6 +203,7 @@ impl Raw {
                 "at least RECONNECT_BACKOFF_BASE_S",
             );
         }
+        let mute_after = problems.seconds("INGEST_MUTE_AFTER_S", &self.ingest_mute_after_s, 30.0, 1.0);
         let stop_after = match &self.stop_after_seconds {
             None => Some(None),
             some => problems.seconds("STOP_AFTER_SECONDS", some, 0.0, 0.001).map(Some),
@@ -232,6 +235,7 @@ impl Raw {
             backfill: backfill?,
             backoff_base: base?,
             backoff_max: max?,
+            mute_after: mute_after?,
             bind: bind?,
             port: port?,
             admin_token: self.ingest_admin_token.clone().map(SecretString::from),

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use alpaca_feed::lifecycle::{Phase, Stage};
 use alpaca_feed::message::Kind;
+use alpaca_feed::subscription::Channel;
+use alpaca_feed::watchdog::Freshness;
 use ingest_status::{JobReport, JobStatus, Timestamp};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
@@ -36,6 +38,7 @@ pub(crate) struct Aspect {
     pub(crate) status: JobStatus,
     pub(crate) connected: bool,
     pub(crate) refused: bool,
+    pub(crate) stale: bool,
     pub(crate) at_rest_seq: Option<u64>,
     pub(crate) effective_seq: Option<u64>,
 }
@@ -109,6 +112,16 @@ pub struct JobState {
     pub effective_generation: Option<i64>,
     /// Symbols that holds cover while the job as a whole runs, sorted; `*` stands for patterns.
     pub paused_symbols: Vec<String>,
+    /// Whether what comes is what should come, and of now.
+    pub freshness: Freshness,
+    /// Channels and symbols that are silent and should not be; at most a few are named.
+    pub mute: Vec<String>,
+    /// Symbols that are silent while others flow, and may be mute; at most a few are named.
+    pub suspects: Vec<String>,
+    /// Spells of silence that should not have been.
+    pub mutes: u64,
+    /// When each channel was last heard.
+    pub heard: Vec<(Channel, Instant)>,
     /// When the pump last turned.
     pub tick: Instant,
 }
@@ -151,6 +164,11 @@ impl JobState {
             effective_seq: None,
             effective_generation: None,
             paused_symbols: Vec::new(),
+            freshness: Freshness::NotLive,
+            mute: Vec::new(),
+            suspects: Vec::new(),
+            mutes: 0,
+            heard: Vec::new(),
             tick,
         }
     }
@@ -166,6 +184,7 @@ impl JobState {
             status: self.status(),
             connected: self.connected(),
             refused: self.refused,
+            stale: self.is_fresh() == Some(false),
             at_rest_seq: self.at_rest_seq,
             effective_seq: self.effective_seq,
         }
@@ -175,6 +194,17 @@ impl JobState {
     #[must_use]
     pub fn connected(&self) -> bool {
         self.phase == Phase::Session(Stage::Live)
+    }
+
+    /// Whether its data can be taken for fresh; none where that cannot be told, as of a quiet market.
+    #[must_use]
+    pub fn is_fresh(&self) -> Option<bool> {
+        match self.freshness {
+            _ if !self.wanted => None,
+            Freshness::Flowing => Some(true),
+            Freshness::Mute | Freshness::Lagging => Some(false),
+            Freshness::Quiet | Freshness::Halted | Freshness::MarketClosed | Freshness::NotLive => None,
+        }
     }
 
     /// The job's status word.

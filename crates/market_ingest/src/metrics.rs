@@ -41,6 +41,12 @@ struct JobCode {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobChannel {
+    job: String,
+    channel: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Sink {
     sink: &'static str,
 }
@@ -58,6 +64,7 @@ pub(crate) fn text(report: &Report, beats: &BeatCounts, late: &Late) -> Result<S
     let r = registry.sub_registry_with_prefix("market_ingest");
     process(r, report, beats);
     jobs(r, &report.jobs());
+    freshness(r, &report.jobs());
     sinks(r, report);
     let mut out = String::new();
     encode(&mut out, &registry)?;
@@ -147,6 +154,31 @@ fn jobs(r: &mut Registry, jobs: &[JobState]) {
     per_job("received_bytes", "Payload bytes received", |j| j.bytes);
     per_job("dials", "Connections tried", |j| j.dials);
     per_job("disconnects", "Connections that ended unasked", |j| j.disconnects);
+}
+
+/// What the watchdogs say.
+fn freshness(r: &mut Registry, jobs: &[JobState]) {
+    let fresh = Family::<Job, Gauge>::default();
+    let silence = Family::<JobChannel, Seconds>::default();
+    let mutes = Family::<Job, Counter>::default();
+    for job in jobs {
+        let by_job = Job { job: job.name.to_string() };
+        mutes.get_or_create(&by_job).inc_by(job.mutes);
+        if let Some(is_fresh) = job.is_fresh() {
+            fresh.get_or_create(&by_job).set(is_fresh.into());
+        }
+        for (channel, heard) in job.heard.iter().filter(|_| job.connected()) {
+            let labels = JobChannel { job: job.name.to_string(), channel: channel.as_str() };
+            silence.get_or_create(&labels).set(heard.elapsed().as_secs_f64());
+        }
+    }
+    r.register(
+        "data_fresh",
+        "1 while data flows, 0 while it is mute or lags, absent where that is unknown",
+        fresh,
+    );
+    r.register("data_silence_seconds", "Since the last event of a channel, while connected", silence);
+    r.register("mute", "Spells of silence on a live connection that were an alarm", mutes);
 }
 
 /// Pauses and resumes by job, under names that job servers share.

@@ -11,6 +11,7 @@
 //! of all it holds, and when all it resumed is subscribed again.
 
 mod lease;
+mod vigil;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use alpaca_feed::lifecycle::{
 use alpaca_feed::message::{Batch, Codec};
 use alpaca_feed::subscription::Subscriptions;
 use alpaca_feed::symbol::Symbols;
+use alpaca_feed::watchdog::Watchdog;
 use anyhow::anyhow;
 use futures_util::future::join_all;
 use ingest_status::Timestamp;
@@ -84,6 +86,8 @@ pub(crate) struct Pump {
     awaited: Subscriptions,
     wiring: Wiring,
     lifecycle: Lifecycle,
+    watchdog: Watchdog,
+    watch_told: vigil::Told,
     link: Link,
     decoder: Decoder,
     batch: Batch,
@@ -131,7 +135,14 @@ enum Input {
 }
 
 impl Pump {
-    pub(crate) fn new(id: JobId, job: JobConfig, limits: Limits, seed: u64, wiring: Wiring) -> Self {
+    pub(crate) fn new(
+        id: JobId,
+        job: JobConfig,
+        limits: Limits,
+        mute_after: Duration,
+        seed: u64,
+        wiring: Wiring,
+    ) -> Self {
         let state = JobState::new(&job.name, now_utc(), Instant::now().into_std());
         let nothing_held = Coverage::new(&[]).job(&job.name);
         Self {
@@ -141,6 +152,8 @@ impl Pump {
             decided: None,
             awaited: Subscriptions::default(),
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
+            watchdog: Watchdog::new(job.market, mute_after),
+            watch_told: vigil::Told::Held,
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
             link: Link::None,
             batch: Batch::default(),
@@ -168,6 +181,7 @@ impl Pump {
         self.take_decision();
         loop {
             self.execute_commands();
+            self.watch();
             self.publish();
             if self.state.phase == Phase::Stopped && self.draining.is_none() {
                 return Ok(());
@@ -181,7 +195,8 @@ impl Pump {
 
     /// Cancel safe in every arm; which one is taken is decided in this order.
     async fn wait(&mut self) -> anyhow::Result<Input> {
-        let deadline = self.lifecycle.poll_timeout().map(Instant::from_std);
+        let deadlines = [self.lifecycle.poll_timeout(), self.watchdog.poll_timeout()];
+        let deadline = deadlines.into_iter().flatten().min().map(Instant::from_std);
         let tick = Instant::now() + TICK;
         tokio::select! {
             biased;
@@ -256,6 +271,7 @@ impl Pump {
             // What is held again is no longer awaited.
             self.awaited = self.awaited.difference(&self.awaited.difference(&desired));
             self.state.paused_symbols = self.filter.paused_symbols(&self.job.subscriptions);
+            self.watchdog.handle_desired(now(), &desired);
             self.lifecycle.handle_subscriptions(now(), desired);
         } else {
             self.state.paused_symbols = Vec::new();
@@ -357,7 +373,8 @@ impl Pump {
             for event in &self.batch.events {
                 self.state.messages[event.kind() as usize] += 1;
             }
-            let received_ts = jiff::Timestamp::now().as_nanosecond() as i64;
+            let (received_at, received_ts) = (Instant::now(), vigil::wall_ts());
+            self.watchdog.handle_batch(received_at.into_std(), received_ts, &self.batch.events);
             self.state.last_received_ts = Some(received_ts);
             self.state.last_event_ts = Some(last.ts());
             self.state.lag_s = Some(received_ts.saturating_sub(last.ts()) as f64 / 1e9);
@@ -370,7 +387,7 @@ impl Pump {
             if let Some(newest) = &self.wiring.newest {
                 newest.accept(&self.batch);
             }
-            self.last_record_at = Some(Instant::now());
+            self.last_record_at = Some(received_at);
         }
         self.batch.clear();
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use alpaca_feed::watchdog::Freshness;
 use futures_util::future::{FutureExt as _, select_all};
 use ingest_status::{
     Condition, ConditionStatus, Heartbeat, HoldReport, JobReport, SCHEMA, Status, Timestamp,
@@ -218,6 +219,8 @@ impl Report {
         };
         state("Ingesting", Some(idle.is_none()), reason, message.clone());
         state("Connected", Some(idle.is_none()), reason, message);
+        let (fresh, reason, message) = data_fresh(jobs);
+        state("DataFresh", fresh, reason, message);
         let reason = if decision.flag_fresh { "Readable" } else { "LastDecisionStands" };
         state("FlagFresh", Some(decision.flag_fresh), reason, decision.doubts.join("; "));
         let failing: Vec<_> =
@@ -272,6 +275,48 @@ impl Transitions {
             *entry = (status, now);
         }
         entry.1
+    }
+}
+
+/// The condition `DataFresh`: one job whose data is stale refutes it, one whose data flows is enough where the others
+/// have nothing to say, such as a market that is closed.
+fn data_fresh(jobs: &[JobState]) -> (Option<bool>, &'static str, String) {
+    let wanted = || jobs.iter().filter(|job| job.wanted);
+    let gone = |job: &&JobState| job.freshness == Freshness::NotLive;
+    let told = wanted()
+        .find(|job| job.is_fresh() == Some(false))
+        .or_else(|| wanted().find(gone))
+        .or_else(|| wanted().find(|job| job.is_fresh() == Some(true)))
+        .or_else(|| wanted().next());
+    let Some(job) = told else { return (None, "Held", String::new()) };
+    let name = &job.name;
+    let message = match job.freshness {
+        Freshness::Mute => format!("{name} is connected and mute: {}", job.mute.join(", ")),
+        Freshness::Lagging => {
+            format!("{name} is {:.0} s behind, and was not", job.lag_s.unwrap_or_default())
+        }
+        Freshness::Flowing if !job.suspects.is_empty() => {
+            format!("{name} flows; silent for longer than they usually are: {}", job.suspects.join(", "))
+        }
+        Freshness::Flowing => String::new(),
+        Freshness::Quiet => format!("{name} is silent, and nothing says that this is unusual"),
+        Freshness::Halted => format!("every symbol of {name} is halted"),
+        Freshness::MarketClosed => format!("{name} is silent and its market closed"),
+        Freshness::NotLive => format!("{name} is not connected"),
+    };
+    (job.is_fresh(), freshness_word(job.freshness), message)
+}
+
+/// Reasons of the condition `DataFresh`, as documents carry them.
+fn freshness_word(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Flowing => "Flowing",
+        Freshness::Mute => "Mute",
+        Freshness::Lagging => "Lagging",
+        Freshness::Quiet => "LearningOrQuiet",
+        Freshness::Halted => "Halted",
+        Freshness::MarketClosed => "MarketClosed",
+        Freshness::NotLive => "NotConnected",
     }
 }
 

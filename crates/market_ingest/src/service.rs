@@ -116,7 +116,10 @@ pub async fn run(
             newest: newest.clone(),
             symbols: Arc::clone(&symbols),
         };
-        pumps.spawn(&job.name, Pump::new(id, job.clone(), limits(&config), seed(job), wiring).run());
+        pumps.spawn(
+            &job.name,
+            Pump::new(id, job.clone(), limits(&config), config.mute_after, seed(job), wiring).run(),
+        );
     }
 
     let identity = Identity {

@@ -49,6 +49,9 @@ pub enum Failure {
     /// Not a sign of life, not even to our ping.
     #[error("the link went silent")]
     LinkSilent,
+    /// Alive, and no data where some should come.
+    #[error("mute: the link is alive and no data comes")]
+    Mute,
     /// The venue refused and the connection was given up.
     #[error("refused with code {code} {msg:?}")]
     Rejected {
@@ -80,6 +83,7 @@ impl Failure {
             | Self::DialTimeout
             | Self::Stalled(_)
             | Self::LinkSilent
+            | Self::Mute
             | Self::Closed(_) => Pace::Jittered,
         }
     }

@@ -70,6 +70,8 @@ enum Input {
     Wanted(bool),
     Shutdown,
     Desired(Subscriptions),
+    Resubscribe(Subscriptions),
+    Mute,
     News(ConnId, News),
     Early,
     Deadline,
@@ -195,6 +197,8 @@ impl World {
         inputs.extend([Input::Wanted(true), Input::Wanted(false), Input::Shutdown]);
         inputs.extend([Input::Early, Input::Deadline, Input::Oversleep]);
         inputs.extend(sets().map(Input::Desired));
+        inputs.extend(sets().map(Input::Resubscribe));
+        inputs.push(Input::Mute);
         for (conn, socket) in &self.sockets {
             let possible = |news: &News| match news {
                 News::Dialed | News::DialFailed(_) => *socket == Socket::Dialing,
@@ -220,6 +224,14 @@ impl World {
             Input::Wanted(wanted) => machine.handle_wanted(now, *wanted),
             Input::Shutdown => machine.handle_shutdown(now),
             Input::Desired(desired) => machine.handle_subscriptions(now, desired.clone()),
+            Input::Resubscribe(pairs) => machine.handle_resubscribe(now, pairs),
+            Input::Mute => {
+                machine.handle_mute(now);
+                let closes = before == Phase::Session(Stage::Live);
+                if machine.phase() != if closes { Phase::Closing } else { before } {
+                    return Err(format!("mute in {before:?} leads to {:?}", machine.phase()));
+                }
+            }
             Input::News(conn, news) => {
                 match news {
                     News::Dialed => drop(self.sockets.insert(*conn, Socket::Open)),

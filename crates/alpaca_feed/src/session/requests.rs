@@ -99,6 +99,18 @@ impl Requests {
         self.refused = Subscriptions::default();
     }
 
+    /// Takes what is acknowledged of `pairs` away and adds it again; false if there is nothing of it. Another set that is
+    /// desired meanwhile finds the difference anew, so nothing stays away.
+    pub(crate) fn renew(&mut self, pairs: &Subscriptions) -> bool {
+        let pairs = self.acknowledged.intersection(pairs);
+        if pairs.is_empty() {
+            return false;
+        }
+        self.queued.push_back(Outgoing::Unsubscribe(pairs.clone()));
+        self.queued.push_back(Outgoing::Subscribe(pairs));
+        true
+    }
+
     /// The request in flight will not be answered, because the connection must authenticate first.
     pub(crate) fn replan_unanswered(&mut self) {
         self.stale = true;

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod liveness;
+mod mute;
 mod pauses;
 mod refusals;
 mod stages;

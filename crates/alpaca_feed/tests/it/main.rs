@@ -8,3 +8,4 @@ mod codec_mutations;
 mod codec_oracle;
 mod codec_tapes;
 mod lifecycle;
+mod watchdog;

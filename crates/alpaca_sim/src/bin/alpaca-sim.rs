@@ -26,7 +26,7 @@ Those marked (once) strike once unless count says otherwise, the others until DE
   cut:after=M,rst=BOOL           (once) the cut without a word
   cut_mid_frame:after=M          (once) half a data frame, then RST
   half_open:after=M,hold_slot=BOOL  (once) nothing is read, written or closed any more
-  mute                           no data, though pings go on
+  mute:symbol=S,channel=C        no data, though pings go on; of all, of a symbol, of a channel
   ignore_pings                   the client's pings are not answered
   trickle:bytes_per_s=N          bytes leave in driblets
   out_of_order:every=N,back_ms=230      timestamps step back

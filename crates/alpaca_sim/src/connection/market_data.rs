@@ -119,7 +119,7 @@ impl Connection {
             }
             None => self.wanted[series as usize],
         };
-        if !wanted {
+        if !wanted || self.weather.is_mute(about) {
             return;
         }
         market.count_sent(series);

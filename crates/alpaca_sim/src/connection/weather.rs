@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::catalogue::Series;
 use crate::fault::{FaultBoard, FaultKind};
 
 /// A reading of the fault board, refreshed when it changes.
@@ -51,7 +52,7 @@ impl Weather {
         self.changes.mark_unchanged();
         let path = Some(self.path.as_str());
         let board = &self.board;
-        self.mute = board.find(path, |k| matches!(k, FaultKind::Mute {})).is_some();
+        self.mute = board.find(path, FaultKind::is_mute).is_some();
         self.ignore_pings = board.find(path, |k| matches!(k, FaultKind::IgnorePings {})).is_some();
         let trickle = board.find(path, |k| matches!(k, FaultKind::Trickle { .. }));
         self.trickle_bytes_per_s = None;
@@ -75,6 +76,15 @@ impl Weather {
     /// Lets a data fault strike; false when another connection has used up its last strike.
     pub(crate) fn spend(&self, fault: &FaultKind) -> bool {
         self.board.take(Some(&self.path), |k| k == fault).is_some()
+    }
+
+    /// Whether a part of the feed that `about` belongs to is mute.
+    pub(super) fn is_mute(&self, about: &Series) -> bool {
+        self.data.iter().any(|fault| {
+            matches!(fault, FaultKind::Mute { symbol, channel }
+                if symbol.as_ref().is_none_or(|symbol| about.symbols.contains(symbol))
+                    && channel.as_ref().is_none_or(|channel| channel == about.channel.name()))
+        })
     }
 
     /// Whether any symbol was renamed.

@@ -204,6 +204,32 @@ async fn mute_stops_the_data_and_not_the_pings() {
 }
 
 #[tokio::test]
+async fn a_symbol_or_a_channel_can_be_mute_alone() {
+    for (fault, is_mute) in [
+        ("mute:channel=trades", (|e: &Value| e["T"] == "t") as fn(&Value) -> bool),
+        ("mute:symbol=SPY", |e| e["S"] == "SPY"),
+        ("mute:symbol=SPY,channel=quotes", |e| e["S"] == "SPY" && e["T"] == "q"),
+    ] {
+        let venue = Venue::start(live(1_000.0)).await.unwrap();
+        let both = json!({"action": "subscribe", "trades": ["*"], "quotes": ["*"]});
+        let mut client = Client::subscribe(&venue, "/v2/iex", Codec::Json, both).await;
+        venue.inject(fault.parse::<Fault>().unwrap());
+        let start = Instant::now();
+        // What was on its way comes first.
+        let mut clean = 0;
+        while clean < 1_000 {
+            clean = if client.elements(1).await.iter().any(is_mute) { 0 } else { clean + 1 };
+            assert!(start.elapsed() < LIMIT, "{fault}");
+        }
+        venue.clear_faults();
+        while !client.elements(1).await.iter().any(is_mute) {
+            assert!(start.elapsed() < LIMIT, "{fault} is healed");
+        }
+        venue.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn mute_keeps_a_tape_as_taken_waiting() {
     let venue = venue_with(taken(3_000), "mute").await;
     let mut client = Client::subscribe(&venue, "/v2/iex", Codec::Json, quotes()).await;

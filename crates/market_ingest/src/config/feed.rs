@@ -3,6 +3,7 @@
 //! Paths and channels of each feed are those of Alpaca's stream documentation; `boats` and
 //! `overnight` are v1beta1, options speak MessagePack only.
 
+use alpaca_feed::calendar::Market;
 use alpaca_feed::message::Codec;
 use alpaca_feed::subscription::{Channel, Subscriptions};
 use ingest_switch::JobPlan;
@@ -22,6 +23,8 @@ pub struct JobConfig {
     pub codec: Codec,
     /// What to subscribe to.
     pub subscriptions: Subscriptions,
+    /// Whose hours it keeps.
+    pub market: Market,
     /// Who we are.
     pub credentials: Credentials,
     /// Where what was missed can be had; or why it cannot.
@@ -80,6 +83,17 @@ enum Class {
     News,
 }
 
+impl Feed {
+    fn market(&self) -> Market {
+        match self.name {
+            // By night, and on some nights only.
+            "boats" | "overnight" => Market::Never,
+            "test" => Market::Always,
+            _ => self.class.market(),
+        }
+    }
+}
+
 struct Feed {
     name: &'static str,
     path: &'static str,
@@ -125,6 +139,15 @@ impl Class {
             Self::Stocks | Self::Crypto => &[Trades, Quotes, Bars],
             Self::Options => &[Trades],
             Self::News => &[News],
+        }
+    }
+
+    fn market(self) -> Market {
+        match self {
+            Self::Stocks => Market::UsStocks,
+            Self::Crypto => Market::Always,
+            Self::Options => Market::UsOptions,
+            Self::News => Market::Never,
         }
     }
 
@@ -182,6 +205,7 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
             url: format!("{}{}", base.url, feed.path),
             codec,
             subscriptions,
+            market: feed.market(),
             credentials: credentials.clone(),
             history: feed.history(&data),
         });

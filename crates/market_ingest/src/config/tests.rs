@@ -44,6 +44,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.pacing.flush_interval, Duration::from_millis(200));
     assert_eq!((config.pacing.writes_per_s, config.pacing.burst), (20.0, 40.0));
     assert_eq!((config.backoff_base, config.backoff_max), (Duration::from_secs(1), Duration::from_secs(60)));
+    assert_eq!(config.mute_after, Duration::from_secs(30));
     assert_eq!((config.bind.to_string().as_str(), config.port), ("127.0.0.1", 8080));
     assert_eq!((config.dry_run, config.stop_after), (false, None));
     let [job] = &config.jobs[..] else { panic!("one job") };
@@ -95,6 +96,7 @@ fn a_bad_value_names_the_variable_what_was_found_and_what_is_accepted() {
     check_refused("GLOBAL_BURST", "0.5", "from 1");
     check_refused("PER_SYMBOL_MIN_INTERVAL_MS", "-1", "from 0");
     check_refused("RECONNECT_BACKOFF_MAX_S", "0.5", "RECONNECT_BACKOFF_BASE_S");
+    check_refused("INGEST_MUTE_AFTER_S", "0.5", "from 1");
 }
 
 #[test]

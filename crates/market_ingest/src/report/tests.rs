@@ -140,3 +140,41 @@ fn conditions_say_what_is_wrong_in_a_word_and_a_sentence() {
         assert_eq!(condition.status == ConditionStatus::True, reason == "Live");
     }
 }
+
+#[test]
+fn data_is_fresh_by_one_job_that_flows_and_stale_by_one_that_does_not() {
+    use Freshness::{Flowing, Halted, Lagging, MarketClosed, Mute, NotLive, Quiet};
+    let with = |name: &str, wanted: bool, freshness| JobState {
+        freshness,
+        mute: vec!["trades".into()],
+        ..job(name, wanted, true, Phase::Session(Stage::Live))
+    };
+    let (yes, no, unknown) = (ConditionStatus::True, ConditionStatus::False, ConditionStatus::Unknown);
+    for (iex, news, status, reason) in [
+        (Flowing, Quiet, yes, "Flowing"),
+        (Flowing, Mute, no, "Mute"),
+        (Lagging, NotLive, no, "Lagging"),
+        (Flowing, NotLive, unknown, "NotConnected"),
+        (MarketClosed, Flowing, yes, "Flowing"),
+        (Quiet, Quiet, unknown, "LearningOrQuiet"),
+        (Halted, Quiet, unknown, "Halted"),
+        (MarketClosed, Quiet, unknown, "MarketClosed"),
+    ] {
+        let rig = rig(true, vec![with("iex", true, iex), with("news", true, news)]);
+        let beat = rig.report.heartbeat(at(1));
+        let condition = beat.condition("DataFresh").unwrap();
+        assert_eq!((condition.status, condition.reason.as_str()), (status, reason), "{iex:?} {news:?}");
+        if reason == "Mute" {
+            assert_eq!(condition.message, "news is connected and mute: trades");
+        }
+    }
+    // What is held is not missed.
+    for (news, status, reason) in [(Flowing, yes, "Flowing"), (Mute, no, "Mute")] {
+        let rig = rig(true, vec![with("iex", false, Mute), with("news", true, news)]);
+        let beat = rig.report.heartbeat(at(1));
+        let condition = beat.condition("DataFresh").unwrap();
+        assert_eq!((condition.status, condition.reason.as_str()), (status, reason));
+    }
+    let rig = rig(false, vec![with("iex", false, Mute)]);
+    assert_eq!(rig.report.heartbeat(at(1)).condition("DataFresh").unwrap().reason, "Held");
+}

@@ -1,0 +1,287 @@
+//! Alarms, hours, halts, lag, single symbols and remedies, each by a made-up feed.
+
+use super::*;
+use Channel::{Bars, News, Quotes, Statuses, Trades};
+use alpaca_feed::watchdog::{Freshness, Subject};
+
+/// A Wednesday in the middle of the session.
+const NOON: &str = "2026-10-07T16:00:00Z";
+const A: &[(Channel, &str)] = &[(Quotes, "A")];
+const QUOTES: Subject = Subject::Channel(Quotes);
+
+fn is_silent(notices: &[Notice]) -> bool {
+    notices.iter().any(|notice| matches!(notice, Notice::Silent { .. }))
+}
+
+#[test]
+fn a_mute_channel_is_told_once_and_until_data_comes() {
+    let mut rig = Rig::live(Market::UsStocks, NOON, A);
+    rig.flow(100, &[0]);
+    assert_eq!(rig.dog.freshness(rig.now), Freshness::Flowing);
+    rig.pass(SECOND * 29);
+    assert_eq!(rig.notices(), []);
+    rig.pass(SECOND * 600);
+    let limit = SECOND * 30;
+    assert_eq!(rig.notices(), [Notice::Silent { subject: QUOTES, silent: limit, limit }]);
+    assert_eq!((rig.dog.freshness(rig.now), rig.dog.mute()), (Freshness::Mute, vec![QUOTES]));
+    rig.flow(1, &[0]);
+    assert_eq!(rig.notices(), [Notice::Flowing { subject: QUOTES, silent: SECOND * 630 }]);
+    assert_eq!(rig.dog.freshness(rig.now), Freshness::Flowing);
+}
+
+#[test]
+fn one_channel_is_mute_while_another_flows() {
+    let mut rig = Rig::live(Market::UsStocks, NOON, &[(Quotes, "A"), (Trades, "A"), (Bars, "A")]);
+    for _ in 0..100 {
+        rig.flow(1, &[0]);
+        rig.bring(&[trade(0, rig.wall_ts())]);
+    }
+    rig.flow(40, &[0]);
+    let limit = SECOND * 30;
+    let subject = Subject::Channel(Trades);
+    assert_eq!(rig.notices(), [Notice::Silent { subject, silent: limit, limit }]);
+    assert_eq!(rig.dog.mute(), [subject], "bars never came, and one symbol may have none");
+}
+
+#[test]
+fn nothing_is_expected_of_what_is_closed_held_unwatched_or_unknown() {
+    for (market, start, pair) in [
+        // Saturday; Thanksgiving; news at any time.
+        (Market::UsStocks, "2026-10-10T16:00:00Z", (Quotes, "A")),
+        (Market::UsStocks, "2026-11-26T16:00:00Z", (Quotes, "A")),
+        (Market::Never, NOON, (News, "*")),
+        // Two minutes of evidence do in the session, not before it.
+        (Market::UsStocks, "2026-10-07T10:00:00Z", (Quotes, "A")),
+    ] {
+        let mut rig = Rig::live(market, start, &[pair]);
+        rig.flow(120, &[0]);
+        rig.pass(SECOND * 3_600);
+        assert_eq!((rig.notices(), rig.commands()), (vec![], vec![]), "{market:?} {start}");
+        assert_ne!(rig.dog.freshness(rig.now), Freshness::Mute);
+    }
+    let mut rig = Rig::live(Market::Always, NOON, A);
+    rig.flow(120, &[0]);
+    rig.dog.handle_held(rig.now);
+    rig.pass(SECOND * 3_600);
+    assert_eq!((rig.notices(), rig.dog.freshness(rig.now)), (vec![], Freshness::NotLive));
+    // What was learned is kept; the silence of the hold is none.
+    rig.dog.handle_live(rig.now);
+    rig.pass(SECOND * 29);
+    assert_eq!(rig.notices(), []);
+    rig.pass(SECOND * 2);
+    assert!(is_silent(&rig.notices()));
+}
+
+#[test]
+fn the_open_is_judged_by_what_came_before_it_and_the_close_ends_every_alarm() {
+    let mut rig = Rig::live(Market::UsStocks, "2026-10-07T13:20:00Z", A);
+    rig.flow(599, &[0]);
+    // Mute from the open on: nothing of the session itself is known.
+    rig.pass(SECOND * 30);
+    assert_eq!(rig.notices(), []);
+    rig.pass(SECOND * 3);
+    assert!(is_silent(&rig.notices()));
+
+    let mut rig = Rig::live(Market::UsStocks, "2026-10-07T23:50:00Z", A);
+    rig.flow(500, &[0]);
+    rig.pass(SECOND * 50);
+    assert!(is_silent(&rig.notices()));
+    rig.commands();
+    rig.pass(SECOND * 100);
+    assert_eq!(rig.dog.freshness(rig.now), Freshness::MarketClosed);
+    let [Command::Backfill { subject: QUOTES, since, until }] = rig.commands()[..] else {
+        panic!("the gap ends with the market")
+    };
+    assert_eq!(until - since, SECOND * 100);
+}
+
+#[test]
+fn a_job_of_many_symbols_that_never_hears_anything_in_the_session_is_mute() {
+    let names: Vec<String> = (0..8).map(|n| format!("S{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (Quotes, name.as_str())).collect();
+    for (pairs, mute) in [(&many[..], true), (&[(Quotes, "*")], true), (&many[..7], false)] {
+        let mut rig = Rig::live(Market::UsStocks, NOON, pairs);
+        rig.pass(SECOND * 299);
+        assert_eq!(rig.notices(), []);
+        assert_eq!(rig.dog.freshness(rig.now), Freshness::Quiet);
+        rig.pass(SECOND * 2);
+        assert_eq!(is_silent(&rig.notices()), mute, "{pairs:?}");
+    }
+}
+
+#[test]
+fn a_job_whose_symbols_are_all_halted_is_silent_with_reason() {
+    for (halt, resume) in [("H", "T"), ("2", "3"), ("P", "Q")] {
+        let mut rig = Rig::live(Market::UsStocks, NOON, &[(Quotes, "A"), (Quotes, "B"), (Statuses, "A")]);
+        rig.flow(100, &[0, 1]);
+        let ts = rig.wall_ts();
+        rig.bring(&[status(0, halt, ts), status(1, halt, ts)]);
+        rig.pass(SECOND * 900);
+        assert_eq!((rig.notices(), rig.dog.freshness(rig.now)), (vec![], Freshness::Halted));
+        rig.bring(&[status(1, resume, ts)]);
+        rig.pass(SECOND * 31);
+        assert!(is_silent(&rig.notices()), "silence counts from the resumption on");
+        rig.bring(&[status(1, halt, ts)]);
+        assert_eq!(rig.dog.freshness(rig.now), Freshness::Halted);
+    }
+}
+
+#[test]
+fn event_time_that_falls_behind_is_told_and_an_old_tape_is_not() {
+    let year = 31_536_000_000_000_000;
+    let mut rig = Rig::live(Market::Always, NOON, A);
+    let start_ts = rig.wall_ts();
+    for at in 0..300 {
+        rig.pass(SECOND);
+        // Of half the pace for a minute, and of old at once.
+        let slow = (at as i64 - 100).clamp(0, 60) * 500_000_000;
+        let ts = start_ts - year + at as i64 * 1_000_000_000 - slow;
+        rig.bring(&[quote(0, ts)]);
+        if at < 100 {
+            assert_eq!(rig.notices(), []);
+        }
+    }
+    let notices = rig.notices();
+    assert!(matches!(notices[..], [Notice::Lagging(lag)] if lag > SECOND * 10), "{notices:?}");
+    assert_eq!(rig.dog.freshness(rig.now), Freshness::Lagging);
+    for _ in 0..10 {
+        rig.pass(SECOND);
+        let ts = rig.wall_ts() - year;
+        rig.bring(&[quote(0, ts)]);
+    }
+    assert_eq!((rig.notices(), rig.dog.freshness(rig.now)), (vec![Notice::CaughtUp], Freshness::Flowing));
+}
+
+/// Two symbols flow for two minutes, then only the second.
+fn one_silent() -> Rig {
+    let mut rig = Rig::live(Market::Always, NOON, &[(Quotes, "A"), (Quotes, "B")]);
+    rig.flow(120, &[0, 1]);
+    rig.flow(29, &[1]);
+    assert_eq!(rig.notices(), []);
+    rig.flow(4, &[1]);
+    let notices = rig.notices();
+    assert!(
+        matches!(notices[..], [Notice::Suspect { symbol: SymbolId(0), .. }]),
+        "one suspicion, told once: {notices:?}"
+    );
+    assert_eq!(rig.dog.suspects(), [SymbolId(0)]);
+    assert_eq!(rig.dog.freshness(rig.now), Freshness::Flowing, "a suspicion is no verdict");
+    rig
+}
+
+#[test]
+fn a_silent_symbol_is_mute_when_a_spot_check_finds_newer_data() {
+    let mut rig = one_silent();
+    let ts = rig.wall_ts();
+    rig.dog.handle_spot_check(rig.now, ts, SymbolId(1), ts);
+    assert_eq!(rig.dog.mute(), [], "nobody asked about that one");
+    rig.dog.handle_spot_check(rig.now, ts, SymbolId(0), ts - 1_000_000_000);
+    assert_eq!(rig.dog.mute(), [Subject::Symbol(SymbolId(0))]);
+    assert_eq!(rig.dog.suspects(), []);
+    rig.flow(1, &[1]);
+    assert!(is_silent(&rig.notices()));
+    assert_eq!(rig.commands(), [Command::Resubscribe(vec![Subject::Symbol(SymbolId(0))])]);
+    rig.flow(3, &[0, 1]);
+    let notices = rig.notices();
+    assert!(
+        matches!(notices[..], [Notice::Flowing { subject: Subject::Symbol(SymbolId(0)), .. }]),
+        "{notices:?}"
+    );
+    assert!(matches!(rig.commands()[..], [Command::Backfill { subject: Subject::Symbol(SymbolId(0)), .. }]));
+    assert_eq!(rig.dog.mute(), []);
+}
+
+#[test]
+fn a_silent_symbol_is_quiet_when_a_spot_check_finds_nothing_newer() {
+    let mut rig = one_silent();
+    let ts = rig.wall_ts();
+    rig.dog.handle_spot_check(rig.now, ts, SymbolId(0), ts - 33_000_000_000);
+    rig.flow(600, &[1]);
+    assert_eq!((rig.notices(), rig.dog.suspects(), rig.commands()), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn a_halted_symbol_and_a_whole_feed_that_is_silent_make_no_suspects() {
+    let mut rig = Rig::live(Market::UsStocks, NOON, &[(Quotes, "A"), (Quotes, "B")]);
+    rig.flow(120, &[0, 1]);
+    let ts = rig.wall_ts();
+    rig.bring(&[status(0, "H", ts)]);
+    rig.flow(100, &[1]);
+    assert_eq!(rig.notices(), []);
+    rig.pass(SECOND * 100);
+    let notices = rig.notices();
+    assert!(matches!(notices[..], [Notice::Silent { subject: QUOTES, .. }]), "{notices:?}");
+}
+
+/// What was asked for while mute, with the second of the silence in which it was.
+fn remedies(rig: &mut Rig, seconds: u32) -> Vec<(u32, Command)> {
+    let mut asked = Vec::new();
+    for second in 1..=seconds {
+        rig.pass(SECOND);
+        for command in rig.commands() {
+            // As the pump does: the connection is made anew within the second.
+            if command == Command::Reconnect {
+                rig.dog.handle_gone(rig.now);
+                rig.dog.handle_live(rig.now);
+            }
+            asked.push((second, command));
+        }
+    }
+    asked
+}
+
+#[test]
+fn remedies_come_in_order_ever_more_slowly_and_the_gaps_they_leave_tile() {
+    let mut rig = Rig::live(Market::Always, NOON, A);
+    rig.flow(100, &[0]);
+    let last = rig.now;
+    let asked = remedies(&mut rig, 2_000);
+    let order: Vec<_> = asked
+        .iter()
+        .map(|(second, command)| match command {
+            Command::Resubscribe(subjects) => {
+                assert_eq!(subjects[..], [QUOTES]);
+                (*second, "resubscribe")
+            }
+            Command::Reconnect => (*second, "reconnect"),
+            Command::Backfill { .. } => (*second, "backfill"),
+        })
+        .collect();
+    let mut expected = vec![(30, "resubscribe"), (45, "reconnect")];
+    for second in [105, 225, 465, 945, 1_905] {
+        expected.extend([(second, "backfill"), (second, "reconnect")]);
+    }
+    assert_eq!(order, expected);
+
+    rig.flow(1, &[0]);
+    let mut gaps: Vec<_> = asked.into_iter().map(|(_, command)| command).chain(rig.commands()).collect();
+    gaps.retain(|command| matches!(command, Command::Backfill { .. }));
+    let mut until = last;
+    for gap in gaps {
+        let Command::Backfill { subject: QUOTES, since, until: end } = gap else { panic!("{gap:?}") };
+        assert_eq!(since, until);
+        until = end;
+    }
+    assert_eq!(until, rig.now, "from the last message to the next");
+}
+
+#[test]
+fn nothing_is_tried_while_there_is_no_connection_or_the_job_is_held() {
+    for held in [false, true] {
+        let mut rig = Rig::live(Market::Always, NOON, A);
+        rig.flow(100, &[0]);
+        rig.pass(SECOND * 35);
+        assert_eq!(rig.commands().len(), 1);
+        if held {
+            rig.dog.handle_held(rig.now)
+        } else {
+            rig.dog.handle_gone(rig.now)
+        }
+        rig.pass(SECOND * 600);
+        let asked = rig.commands();
+        let only_gaps = asked.iter().all(|command| matches!(command, Command::Backfill { .. }));
+        assert!(only_gaps && asked.len() == usize::from(held), "{asked:?}");
+        // Without a connection the alarm stands; a hold ends it.
+        assert_eq!(rig.dog.mute().is_empty(), held);
+    }
+}

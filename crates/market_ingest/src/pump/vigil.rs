@@ -1,0 +1,154 @@
+//! The pump's side of the watchdog: tells it what the connection does, does what it asks, tells what it says.
+//!
+//! Events are handed to it once a turn, where they are counted anyway; all else happens when it wants to look, about
+//! once a second. The lifecycle does not know it: it is told that its connection is mute as it is told anything else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alpaca_feed::lifecycle::ConnId;
+use alpaca_feed::subscription::{EVERY_SYMBOL, Subscriptions};
+use alpaca_feed::watchdog::{Command, Notice, Subject};
+
+use super::{Pump, now};
+
+/// Subjects named in a report at most; more are counted.
+const NAMED_MAX: usize = 16;
+
+/// What the watchdog was last told of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Held,
+    Gone,
+    Live(ConnId),
+}
+
+impl Pump {
+    /// Once a turn, after the lifecycle's commands were executed.
+    pub(super) fn watch(&mut self) {
+        let now = now();
+        let standing = match self.lifecycle.connection() {
+            _ if !self.state.wanted || self.leaving => Told::Held,
+            Some(conn) if self.lifecycle.is_live() => Told::Live(conn),
+            _ => Told::Gone,
+        };
+        if std::mem::replace(&mut self.watch_told, standing) != standing {
+            match standing {
+                Told::Held => self.watchdog.handle_held(now),
+                Told::Gone => self.watchdog.handle_gone(now),
+                Told::Live(_) => self.watchdog.handle_live(now),
+            }
+        }
+        if self.watchdog.poll_timeout().is_some_and(|deadline| now < deadline) {
+            return;
+        }
+        self.watchdog.handle_time(now, wall_ts());
+        while let Some(notice) = self.watchdog.poll_notice() {
+            self.take_watch_notice(&notice);
+        }
+        while let Some(command) = self.watchdog.poll_command() {
+            self.execute_remedy(command);
+        }
+        self.execute_commands();
+        self.state.freshness = self.watchdog.freshness(now);
+        self.state.mute = self.named(&self.watchdog.mute());
+        let suspects: Vec<_> = self.watchdog.suspects().into_iter().map(Subject::Symbol).collect();
+        self.state.suspects = self.named(&suspects);
+        self.state.heard = self.watchdog.heard().collect();
+    }
+
+    fn execute_remedy(&mut self, command: Command) {
+        let job = &*self.state.name;
+        match command {
+            Command::Resubscribe(subjects) => {
+                tracing::info!(job, remedy = "resubscribe", "feed_remedy");
+                let pairs = self.pairs_of(&subjects);
+                self.lifecycle.handle_resubscribe(now(), &pairs);
+            }
+            Command::Reconnect => {
+                tracing::info!(job, remedy = "reconnect", "feed_remedy");
+                self.lifecycle.handle_mute(now());
+            }
+            Command::Backfill { subject, since, until } => {
+                let (channel, symbol) = self.words_of(subject);
+                let gap_s = seconds(until.saturating_duration_since(since));
+                tracing::info!(job, channel, symbol, gap_s, "feed_gap");
+            }
+        }
+    }
+
+    /// What is desired of these subjects; a symbol that is not desired by name came by `*`.
+    fn pairs_of(&self, subjects: &[Subject]) -> Subscriptions {
+        let symbols: Vec<Arc<str>> = subjects
+            .iter()
+            .filter_map(|subject| match subject {
+                Subject::Symbol(symbol) => Some(self.wiring.symbols.name(*symbol)),
+                Subject::Channel(_) => None,
+            })
+            .collect();
+        let asked = |symbol: &str| symbols.iter().any(|own| **own == *symbol || symbol == EVERY_SYMBOL);
+        let desired = self.lifecycle.desired().iter();
+        desired
+            .filter(|(channel, symbol)| subjects.contains(&Subject::Channel(*channel)) || asked(symbol))
+            .collect()
+    }
+
+    fn take_watch_notice(&mut self, notice: &Notice) {
+        match *notice {
+            Notice::Silent { subject, silent, limit } => {
+                // One spell of silence counts once, however many channels fall into it one after the other.
+                if self.state.mute.is_empty() {
+                    self.state.mutes += 1;
+                }
+                self.state.mute = self.named(&self.watchdog.mute());
+                let (channel, symbol) = self.words_of(subject);
+                let (silent_s, limit_s) = (seconds(silent), seconds(limit));
+                tracing::warn!(job = &*self.state.name, channel, symbol, silent_s, limit_s, "feed_mute");
+            }
+            Notice::Flowing { subject, silent } => {
+                let (channel, symbol) = self.words_of(subject);
+                let silent_s = seconds(silent);
+                tracing::info!(job = &*self.state.name, channel, symbol, silent_s, "feed_flowing");
+            }
+            Notice::Suspect { symbol, silent, limit } => {
+                let (_, symbol) = self.words_of(Subject::Symbol(symbol));
+                let (silent_s, limit_s) = (seconds(silent), seconds(limit));
+                tracing::info!(job = &*self.state.name, symbol, silent_s, limit_s, "symbol_suspect");
+            }
+            Notice::Lagging(lag) => {
+                tracing::warn!(job = &*self.state.name, behind_s = seconds(lag), "feed_lagging");
+            }
+            Notice::CaughtUp => tracing::info!(job = &*self.state.name, "feed_caught_up"),
+        }
+    }
+
+    /// The channel and the symbol, of which one is there.
+    fn words_of(&self, subject: Subject) -> (Option<&'static str>, Option<String>) {
+        match subject {
+            Subject::Channel(channel) => (Some(channel.as_str()), None),
+            Subject::Symbol(symbol) => (None, Some(self.wiring.symbols.name(symbol).to_string())),
+        }
+    }
+
+    fn named(&self, subjects: &[Subject]) -> Vec<String> {
+        let word = |subject: &Subject| {
+            let (channel, symbol) = self.words_of(*subject);
+            channel.map(str::to_owned).or(symbol).unwrap_or_default()
+        };
+        let mut names: Vec<String> = subjects.iter().take(NAMED_MAX).map(word).collect();
+        if subjects.len() > NAMED_MAX {
+            names.push(format!("and {} more", subjects.len() - NAMED_MAX));
+        }
+        names
+    }
+}
+
+/// The wall clock, ns UTC; it fits until 2262.
+pub(super) fn wall_ts() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// With three decimals.
+fn seconds(span: Duration) -> f64 {
+    span.as_millis() as f64 / 1e3
+}
