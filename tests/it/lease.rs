@@ -233,8 +233,7 @@ fn after_a_long_stop(place: &Place) {
     let feed = wait_for("two stocks with quotes", LIMIT, || {
         let feed = venue.state()["feed"].take();
         let quoted = feed["last_quotes"].as_object()?;
-        let stocks: Vec<_> =
-            quoted.keys().filter(|symbol| e2e::venue::is_stock(symbol)).cloned().collect();
+        let stocks: Vec<_> = quoted.keys().filter(|symbol| e2e::venue::is_stock(symbol)).cloned().collect();
         (stocks.len() >= 2).then_some(stocks)
     });
     let (of_old, of_new) = (&feed[0], &feed[1]);

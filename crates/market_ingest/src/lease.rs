@@ -177,7 +177,10 @@ impl Keeper {
                     tracing::warn!(error, "the lease cannot be renewed; ingestion goes on meanwhile");
                     return;
                 }
-                tracing::warn!(error, "lease_waiting: the store does not answer; nothing is ingested until it does");
+                tracing::warn!(
+                    error,
+                    "lease_waiting: the store does not answer; nothing is ingested until it does"
+                );
                 Tenure::Waiting("waits for the lease: the store does not answer".into())
             }
         };
