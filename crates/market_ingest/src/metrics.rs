@@ -83,14 +83,14 @@ fn process(r: &mut Registry, report: &Report, beats: &BeatCounts) {
         decision.flag_fresh.into(),
     );
     let fence = report.fence();
+    gauge(r, "lease_held", "1 while this process is the one that ingests", fence.may_write().into());
+    let epoch = i64::try_from(fence.epoch()).unwrap_or(i64::MAX);
     gauge(
         r,
-        "lease_held",
-        "1 while this process is the one that ingests",
-        fence.may_write().into(),
+        "lease_epoch",
+        "Epoch of the lease that this process has or had last; 0 before the first",
+        epoch,
     );
-    let epoch = i64::try_from(fence.epoch()).unwrap_or(i64::MAX);
-    gauge(r, "lease_epoch", "Epoch of the lease that this process has or had last; 0 before the first", epoch);
     gauge(r, "holds", "Holds that stand", decision.holds.len() as i64);
     let heartbeat_s = beats.written_at_us.load(Relaxed) as f64 / 1e6;
     seconds(r, "heartbeat_timestamp_seconds", "When the store last took a heartbeat", heartbeat_s);

@@ -298,7 +298,8 @@ fn sinks(
     let build = |sink: &SinkConfig| match sink {
         SinkConfig::Null => Sink::Null(Arc::default()),
         SinkConfig::Quotes => {
-            let (quotes, writer) = Quotes::new(store.clone(), Arc::clone(symbols), config.pacing, fence.clone());
+            let (quotes, writer) =
+                Quotes::new(store.clone(), Arc::clone(symbols), config.pacing, fence.clone());
             tasks.spawn_endless("sink quotes", writer.run());
             Sink::Quotes(quotes)
         }

@@ -71,9 +71,8 @@ fn one_winner(config: &StoreConfig) {
     let connect = || runtime.block_on(Store::connect(config, Some("acme"))).unwrap();
     let mut stores: Vec<_> = (0..8).map(|n| (format!("p{n}"), connect())).collect();
     let run = |store: &Store, holder: &str, ttl| runtime.block_on(store.take_lease(holder, ttl)).unwrap();
-    let renew = |store: &Store, holder: &str, epoch| {
-        runtime.block_on(store.renew_lease(holder, epoch, TTL)).unwrap()
-    };
+    let renew =
+        |store: &Store, holder: &str, epoch| runtime.block_on(store.renew_lease(holder, epoch, TTL)).unwrap();
 
     let mut last = None;
     for epoch in 1..=4 {

@@ -108,7 +108,8 @@ fn quotes(bench: &Bench) {
     let written = bench.run(store.write_quotes(&[quote("BTC/USD", 1.0), quote("AAPL", 2.0)], None)).unwrap();
     assert_eq!(written, [Ok(()), Ok(())]);
     // Two symbols, one id: the later one stands, and the batch is not lost.
-    let written = bench.run(store.write_quotes(&[quote("BTC/USD", 3.0), quote("BTC-USD", 4.0)], None)).unwrap();
+    let written =
+        bench.run(store.write_quotes(&[quote("BTC/USD", 3.0), quote("BTC-USD", 4.0)], None)).unwrap();
     assert_eq!(written, [Ok(()), Ok(())]);
     let rows = bench.sql(
         "SELECT id, symbol, CAST(CAST(bid AS INTEGER) AS TEXT), ask, price FROM live_quotes ORDER BY id",

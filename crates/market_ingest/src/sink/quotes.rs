@@ -70,12 +70,7 @@ struct DrainRequest {
 impl Quotes {
     /// The front and its back; run [`QuotesWriter::run`] as a task.
     #[must_use]
-    pub fn new(
-        store: Store,
-        symbols: Arc<Symbols>,
-        pacing: Pacing,
-        fence: Fence,
-    ) -> (Self, QuotesWriter) {
+    pub fn new(store: Store, symbols: Arc<Symbols>, pacing: Pacing, fence: Fence) -> (Self, QuotesWriter) {
         let (drains, requests) = mpsc::channel(16);
         let shared = Arc::new(Shared {
             conflator: Mutex::new(Conflator::new(pacing)),

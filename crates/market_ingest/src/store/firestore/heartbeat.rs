@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ::firestore::FirestoreDb;
 use ::firestore::gcloud_sdk::google::firestore::v1 as api;
+use ::firestore::gcloud_sdk::google::firestore::v1::document_transform::FieldTransform;
 use ::firestore::gcloud_sdk::google::firestore::v1::document_transform::field_transform::{
     ServerValue, TransformType,
 };
-use ::firestore::gcloud_sdk::google::firestore::v1::document_transform::FieldTransform;
 use ::firestore::gcloud_sdk::google::firestore::v1::precondition::ConditionType;
 use ::firestore::gcloud_sdk::google::firestore::v1::value::ValueType;
 use ingest_status::Heartbeat;

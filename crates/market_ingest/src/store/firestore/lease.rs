@@ -79,7 +79,8 @@ impl FirestoreStore {
         let mut wait = FIRST_WAIT;
         loop {
             let mut read = self.get(vec![name.clone()]).await?;
-            let now = read.read_at.ok_or_else(|| StoreError::Refused("a read without its time".to_owned()))?;
+            let now =
+                read.read_at.ok_or_else(|| StoreError::Refused("a read without its time".to_owned()))?;
             let document = read.documents.pop();
             let update_time = document.as_ref().and_then(|document| document.update_time);
             let (lease, answer) = match decide(document.as_ref().map(lease), now) {
@@ -119,10 +120,7 @@ fn write(name: String, lease: &Lease, condition: ConditionType) -> api::Write {
     let fields = HashMap::from([
         ("holder".to_owned(), value(ValueType::StringValue(lease.holder.clone()))),
         ("epoch".to_owned(), value(ValueType::IntegerValue(lease.epoch))),
-        (
-            "expires_at".to_owned(),
-            value(ValueType::TimestampValue(to_timestamp(lease.expires_at.into()))),
-        ),
+        ("expires_at".to_owned(), value(ValueType::TimestampValue(to_timestamp(lease.expires_at.into())))),
     ]);
     let mask = api::DocumentMask { field_paths: fields.keys().cloned().collect() };
     api::Write {
