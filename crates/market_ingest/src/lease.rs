@@ -160,7 +160,7 @@ impl Keeper {
                 Tenure::Held
             }
             News::Confirmed => {
-                tracing::info!(epoch = self.fence.epoch(), "lease_confirmed: nobody took it meanwhile");
+                tracing::info!(epoch = self.fence.epoch(), "lease_confirmed");
                 Tenure::Held
             }
             News::Waiting(Lease { holder, epoch, expires_at }) => {
@@ -169,18 +169,15 @@ impl Keeper {
             }
             News::Lost { epoch, by } => {
                 let by = format!("{} (epoch {})", by.holder, by.epoch);
-                tracing::warn!(epoch, by, "lease_lost: the connection is closed, nothing more is written");
+                tracing::warn!(epoch, by, "lease_lost");
                 Tenure::Waiting(format!("waits for the lease, lost to {by}").into())
             }
             News::Unreachable(error) => {
-                if self.fence.may_write() {
-                    tracing::warn!(error, "the lease cannot be renewed; ingestion goes on meanwhile");
+                let holding = self.fence.may_write();
+                tracing::warn!(error, holding, "lease_unreachable");
+                if holding {
                     return;
                 }
-                tracing::warn!(
-                    error,
-                    "lease_waiting: the store does not answer; nothing is ingested until it does"
-                );
                 Tenure::Waiting("waits for the lease: the store does not answer".into())
             }
         };

@@ -461,11 +461,7 @@ impl Pump {
             }
             Notice::SlotContested { since } => {
                 let since_s = since.as_secs();
-                tracing::error!(
-                    job,
-                    since_s,
-                    "slot_contested: another connection of this account does not leave"
-                );
+                tracing::error!(job, since_s, "slot_contested");
             }
             Notice::Disconnected { cause, .. } => {
                 self.state.disconnects += 1;
