@@ -60,7 +60,11 @@ pub const VARIABLES: &[Variable] = &[
     plain("ALPACA_CHANNELS", "trades,quotes,bars", "comma list of channels"),
     plain("ALPACA_CODEC", "msgpack", "msgpack or json"),
     plain("ALPACA_STREAM_URL", "wss://stream.data.alpaca.markets", "host of the streams"),
-    plain("INGEST_SINKS", "quotes", "comma list: quotes (newest quote per symbol into the store), null"),
+    plain(
+        "INGEST_SINKS",
+        "quotes",
+        "comma list: quotes (newest quote per symbol into the store), ndjson:DIR and parquet:DIR (every record), null",
+    ),
     plain(
         "PER_SYMBOL_MIN_INTERVAL_MS",
         "1000",
