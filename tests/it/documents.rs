@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::clients::read_firestore;
+use e2e::disk::SmallDisk;
 use e2e::firestore::{Firestore, PROJECT};
 use e2e::producer::{Producer, Setup};
 use e2e::venue::Venue;
@@ -335,48 +336,4 @@ fn told(producer: &Producer, condition: &str, status: &str) -> Option<()> {
     let beat = producer.status();
     let conditions = beat["conditions"].as_array().unwrap();
     conditions.iter().any(|c| c["type"] == condition && c["status"] == status).then_some(())
-}
-
-/// A file system of two megabytes, in memory.
-struct SmallDisk {
-    path: std::path::PathBuf,
-}
-
-impl SmallDisk {
-    /// Needs the right to mount; says so where it is not given, which fails in CI.
-    fn mount(dir: &std::path::Path) -> Option<Self> {
-        let path = dir.join("disk");
-        std::fs::create_dir(&path).unwrap();
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(&path)
-            .status();
-        if mount.is_ok_and(|status| status.success()) {
-            return Some(Self { path });
-        }
-        assert!(std::env::var_os("CI").is_none(), "a small file system cannot be mounted");
-        eprintln!("LEFT OUT: a full disk (no right to mount a file system)");
-        None
-    }
-
-    fn path(&self) -> &std::path::Path {
-        &self.path
-    }
-
-    fn fill(&self) {
-        let ballast = std::fs::File::create(self.path.join("ballast")).unwrap();
-        let mut writer = std::io::BufWriter::new(ballast);
-        while std::io::Write::write_all(&mut writer, &[0; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.path.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the producer that used it may end only after this.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.path).status();
-    }
 }

@@ -28,6 +28,31 @@ pub fn read_firestore(host: &str, project: &str, path: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
+/// The records that a full-rate sink left in a directory, as pyarrow reads them: columns by name, times in nanoseconds.
+///
+/// # Panics
+/// When the readers are not installed, cannot read a file, or disagree with DuckDB on how many records there are.
+#[must_use]
+pub fn read_files(kind: &str, dir: &Path) -> Vec<Value> {
+    let python = PathBuf::from(ROOT).join("target/clients/python/bin/python");
+    assert!(python.exists(), "{} is missing: run scripts/clients", python.display());
+    let output = Command::new(python)
+        .arg(Path::new(ROOT).join("tests/clients/read_files.py"))
+        .arg(kind)
+        .arg(dir)
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let mut records: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told = records.pop().expect("a last line");
+    for (reader, rows) in told["readers"].as_object().expect("readers") {
+        assert_eq!(rows.as_u64(), Some(records.len() as u64), "{reader}: {told}");
+    }
+    records
+}
+
 /// What schemathesis says of an HTTP interface that it judges by its own description, with this token for writes; it
 /// works in `dir`.
 ///

@@ -8,6 +8,7 @@ pub mod binary;
 pub mod child;
 pub mod clients;
 pub mod data;
+pub mod disk;
 pub mod firestore;
 pub mod http;
 pub mod kubernetes;

@@ -105,6 +105,13 @@ struct Fetch {
     begun: Instant,
 }
 
+/// A page that every sink has taken.
+struct Handed {
+    rows: u64,
+    tickets: Vec<(usize, Ticket)>,
+    keyer: Keyer,
+}
+
 /// Why a fetch ended before its end.
 enum Ended {
     /// Some of it is held.
@@ -285,12 +292,12 @@ impl Backfill {
             self.wiring.counts.pages.fetch_add(1, Ordering::Relaxed);
             self.waits.remove(&fetch.record.id);
             let pause = page.pause;
-            let tickets = tokio::select! {
+            let handed = tokio::select! {
                 biased;
                 () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
-                tickets = self.deliver(fetch, &page) => tickets.ok_or(Ended::Held)?,
+                handed = self.deliver(fetch, &page) => handed.ok_or(Ended::Held)?,
             };
-            fetch.pass(page, tickets);
+            fetch.pass(page, handed);
             self.settle(fetch);
             let more = fetch.channel < fetch.channels.len();
             if let Some(pause) = pause.filter(|_| more) {
@@ -314,22 +321,22 @@ impl Backfill {
     }
 
     /// Hands the rows of a page to every sink, all of them or none to each; none if they are held.
-    async fn deliver(&self, fetch: &Fetch, page: &Page) -> Option<Vec<(usize, Ticket)>> {
+    async fn deliver(&self, fetch: &Fetch, page: &Page) -> Option<Handed> {
         // Given up half way, the page comes again: its keys must be the same then.
         let mut keyer = fetch.keyer.clone();
-        let events = fetch.wanted(&page.events);
-        if events.is_empty() {
-            return Some(Vec::new());
+        let rows = sink::Backfill::new(self.id, fetch.wanted(&page.events), &mut keyer);
+        if rows.is_empty() {
+            return Some(Handed { rows: 0, tickets: Vec::new(), keyer });
         }
-        let rows = sink::Backfill::new(self.id, events, &mut keyer);
         let decisions = &self.wiring.decisions;
         let free = || !is_held(&decisions.borrow(), &self.job.name, fetch);
         let mut tickets = Vec::new();
         for (at, sink) in self.wiring.sinks.iter().enumerate() {
             tickets.push((at, sink.accept_backfill(rows.clone(), free).await?));
         }
-        self.wiring.counts.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        Some(tickets)
+        let rows = rows.len() as u64;
+        self.wiring.counts.rows.fetch_add(rows, Ordering::Relaxed);
+        Some(Handed { rows, tickets, keyer })
     }
 
     /// Moves the cursor behind what is durable.
@@ -432,14 +439,11 @@ impl Fetch {
     }
 
     /// A page is handed over: on to the next page, symbols or channel.
-    fn pass(&mut self, page: Page, tickets: Vec<(usize, Ticket)>) {
+    fn pass(&mut self, page: Page, handed: Handed) {
         self.pages += 1;
         self.malformed += page.malformed;
-        let wanted = self.wanted(&page.events);
-        self.record.rows += wanted.len() as u64;
-        for event in &wanted {
-            self.keyer.ordinal(event);
-        }
+        self.record.rows += handed.rows;
+        self.keyer = handed.keyer;
         self.token = page.next;
         if self.token.is_none() {
             self.keyer = Keyer::default();
@@ -449,7 +453,7 @@ impl Fetch {
             }
         }
         let after = self.done.checked_sub(1).map(|last| self.symbols[last].clone());
-        self.underway.push_back((Cursor { channel: self.channel, after }, tickets));
+        self.underway.push_back((Cursor { channel: self.channel, after }, handed.tickets));
     }
 }
 

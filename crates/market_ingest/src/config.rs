@@ -98,10 +98,14 @@ pub enum StoreConfig {
 }
 
 /// A place that market data is delivered to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkConfig {
     /// Newest quote per symbol, into the store.
     Quotes,
+    /// Every record, as lines of JSON in files of this directory.
+    Ndjson(PathBuf),
+    /// Every record, in Parquet files of this directory.
+    Parquet(PathBuf),
     /// Counts and forgets.
     Null,
 }
@@ -338,15 +342,20 @@ impl Raw {
     }
 
     fn sinks(&self, problems: &mut Problems) -> Option<Vec<SinkConfig>> {
+        const ACCEPTED: &str = "quotes, ndjson:DIR, parquet:DIR, null (a comma list)";
         let mut sinks = Vec::new();
         let mut good = true;
-        for word in self.ingest_sinks.as_deref().unwrap_or("quotes").split(',').map(str::trim) {
-            let sink = match word {
-                "" => continue,
-                "quotes" => SinkConfig::Quotes,
-                "null" => SinkConfig::Null,
+        let text = self.ingest_sinks.as_deref().unwrap_or("quotes");
+        for word in listing::words(text) {
+            let (kind, target) =
+                word.split_once(':').map_or((word, None), |(kind, t)| (kind, Some(t.trim())));
+            let sink = match (kind, target) {
+                ("quotes", None) => SinkConfig::Quotes,
+                ("null", None) => SinkConfig::Null,
+                ("ndjson", Some(dir)) if !dir.is_empty() => SinkConfig::Ndjson(PathBuf::from(dir)),
+                ("parquet", Some(dir)) if !dir.is_empty() => SinkConfig::Parquet(PathBuf::from(dir)),
                 _ => {
-                    problems.add("INGEST_SINKS", word, "quotes, null (a comma list)");
+                    problems.add("INGEST_SINKS", word, ACCEPTED);
                     good = false;
                     continue;
                 }
@@ -356,11 +365,7 @@ impl Raw {
             }
         }
         if good && sinks.is_empty() {
-            problems.add(
-                "INGEST_SINKS",
-                self.ingest_sinks.as_deref().unwrap_or_default(),
-                "quotes, null (a comma list)",
-            );
+            problems.add("INGEST_SINKS", text, ACCEPTED);
             good = false;
         }
         good.then_some(sinks)

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use alpaca_feed::message::{Batch, Event, Kind};
-use alpaca_feed::subscription::{EVERY_SYMBOL, Subscriptions};
+use alpaca_feed::subscription::{Channel, EVERY_SYMBOL, Subscriptions};
 use alpaca_feed::symbol::{SymbolId, Symbols};
 use ingest_switch::{CHANNELS, JobCoverage};
 
@@ -57,6 +57,26 @@ impl Filter {
         let channels = channel_bit("trades") | channel_bit("quotes");
         let known = u32::try_from(self.symbols.len()).unwrap_or(u32::MAX);
         (0..known).map(SymbolId).filter(|symbol| self.held(*symbol) & channels != 0).collect()
+    }
+
+    /// The known symbols that are held apart from a `*` of `base`.
+    pub(crate) fn apart(&self, base: &Subscriptions, known: &[String]) -> Subscriptions {
+        if self.coverage.is_nothing() {
+            return Subscriptions::default();
+        }
+        let held = |channel: Channel, symbol: &str| {
+            self.coverage.held_channels(symbol) & channel_bit(channel.as_str()) != 0
+        };
+        base.iter()
+            .filter(|(channel, symbol)| *symbol == EVERY_SYMBOL && !held(*channel, EVERY_SYMBOL))
+            .flat_map(|(channel, _)| known.iter().map(move |symbol| (channel, symbol.as_str())))
+            .filter(|(channel, symbol)| held(*channel, symbol))
+            .collect()
+    }
+
+    /// Whether anything at all is held.
+    pub(crate) fn holds_anything(&self) -> bool {
+        !self.coverage.is_nothing()
     }
 
     /// What of `base` is held, for people: a symbol, or symbol and channel where the rest of it runs.

@@ -46,6 +46,23 @@ impl Fence {
         Self(Arc::default())
     }
 
+    #[cfg(test)]
+    pub(crate) fn open() -> Self {
+        let fence = Self::closed();
+        fence.reopen(1);
+        fence
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reopen(&self, epoch: i64) {
+        self.set(Some((epoch, since_boot() + Duration::from_secs(3600))));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn close(&self) {
+        self.set(None);
+    }
+
     /// Whether the lease is ours at this moment; false as soon as its time is over, whatever the process was doing.
     #[must_use]
     pub fn may_write(&self) -> bool {

@@ -4,7 +4,7 @@
 //! `beat`. See `ARCHITECTURE.md`.
 
 mod assets;
-//mod backfill;
+mod backfill;
 mod beat;
 pub mod config;
 pub mod control;

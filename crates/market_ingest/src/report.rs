@@ -236,7 +236,7 @@ impl Report {
     }
 
     fn counters(&self, jobs: &[JobState]) -> BTreeMap<String, u64> {
-        use std::sync::atomic::Ordering::Relaxed;
+        use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
         let mut counters: BTreeMap<String, u64> = [
             ("messages", jobs.iter().map(JobState::messages_total).sum()),
             ("malformed", jobs.iter().map(|j| j.malformed).sum()),
@@ -250,9 +250,13 @@ impl Report {
         for sink in &self.sinks {
             let counts = sink.counts();
             let name = sink.name();
-            counters.insert(format!("{name}_written"), counts.written.load(Relaxed));
-            counters.insert(format!("{name}_errors"), counts.errors.load(Relaxed));
-            counters.insert(format!("{name}_dropped"), counts.dropped.load(Relaxed));
+            // Several sinks of one kind are told as one.
+            let mut add = |what: &str, count: &AtomicU64| {
+                *counters.entry(format!("{name}_{what}")).or_default() += count.load(Relaxed);
+            };
+            add("written", &counts.written);
+            add("errors", &counts.errors);
+            add("dropped", &counts.dropped);
         }
         counters
     }

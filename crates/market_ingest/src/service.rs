@@ -30,7 +30,10 @@ use crate::job::JobState;
 use crate::lease::{Fence, Keeper};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
-use crate::sink::{JobId, Quotes, Sink};
+use crate::sink::{
+    BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Ndjson, Parquet, Quotes,
+    Rotation, Sink,
+};
 use crate::sources::{ControlFollower, HoldSignals};
 use crate::store::Store;
 
@@ -96,7 +99,7 @@ pub async fn run(
     tasks.spawn_endless("switch", watcher.run());
     tasks.spawn_endless("signals", signals.follow(inputs.clone()));
     tasks.spawn_endless("control", control.follow(inputs));
-    let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks);
+    let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
 
     let mut pumps = Tasks::default();
@@ -294,20 +297,37 @@ fn sinks(
     symbols: &Arc<Symbols>,
     fence: &Fence,
     tasks: &mut Tasks,
-) -> Vec<Sink> {
+) -> anyhow::Result<Vec<Sink>> {
     if config.dry_run {
-        return vec![Sink::Null(Arc::default())];
+        return Ok(vec![Sink::Null(Arc::default())]);
     }
+    let jobs: Arc<[Arc<str>]> = config.jobs.iter().map(|job| Arc::from(&*job.name)).collect();
+    let encoder = || Encoder::new(Arc::clone(symbols), Arc::clone(&jobs));
+    let rotation = Rotation::default();
     let build = |sink: &SinkConfig| match sink {
-        SinkConfig::Null => Sink::Null(Arc::default()),
+        SinkConfig::Null => Ok(Sink::Null(Arc::default())),
         SinkConfig::Quotes => {
             let (quotes, writer) =
                 Quotes::new(store.clone(), Arc::clone(symbols), config.pacing, fence.clone());
             tasks.spawn_endless("sink quotes", writer.run());
-            Sink::Quotes(quotes)
+            Ok(Sink::Quotes(quotes))
+        }
+        SinkConfig::Ndjson(dir) => {
+            let files = Files::new(dir.clone(), Ndjson::new(encoder()), rotation, fence.clone());
+            Ok(full_rate("ndjson", files, &fence, tasks))
+        }
+        SinkConfig::Parquet(dir) => {
+            let files = Files::new(dir.clone(), Parquet::new(encoder())?, rotation, fence.clone());
+            Ok(full_rate("parquet", files, &fence, tasks))
         }
     };
     config.sinks.iter().map(build).collect()
+}
+
+fn full_rate(kind: &'static str, destination: impl Destination, fence: &Fence, tasks: &mut Tasks) -> Sink {
+    let (front, outlet) = FullRate::new(kind, BYTES_MAX);
+    tasks.spawn_endless(&format!("sink {kind}"), Courier::new(outlet, fence.clone(), destination).run());
+    Sink::FullRate(front)
 }
 
 /// Apart from the other tasks, because it is waited for at the stop.

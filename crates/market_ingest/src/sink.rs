@@ -4,6 +4,14 @@
 //! Invariant: after [`Sink::drain`] has answered, nothing of that part received before it is written any more:
 //! everything is either delivered or counted as dropped. "Paused" rests on this.
 
+mod chunk;
+mod files;
+mod full_rate;
+mod json;
+pub mod key;
+mod ndjson;
+mod overflow;
+mod parquet;
 mod quotes;
 
 use std::collections::HashSet;
@@ -14,6 +22,14 @@ use std::time::Duration;
 use alpaca_feed::message::Batch;
 use alpaca_feed::symbol::SymbolId;
 
+pub use self::parquet::Parquet;
+pub(crate) use chunk::clock;
+pub use chunk::{Backfill, Chunk, Origin, Record};
+pub use files::{Files, Rotation};
+pub use full_rate::{BYTES_MAX, Courier, Destination, FullRate, Outlet, Ticket, Written};
+pub use json::Encoder;
+pub use ndjson::Ndjson;
+pub use overflow::{Lanes, Overflow};
 pub use quotes::{Quotes, QuotesWriter};
 
 /// Everything received before a pause is delivered within this time, or counted as dropped; with
@@ -21,7 +37,7 @@ pub use quotes::{Quotes, QuotesWriter};
 pub const DRAIN_LIMIT: Duration = Duration::from_millis(1700);
 
 /// The number of a job among those of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobId(pub u16);
 
 /// What a drain is about: what one job has delivered, or those of its symbols that are held.
@@ -46,16 +62,18 @@ pub enum Sink {
     Null(Arc<Counts>),
     /// Newest quote per symbol, into the store.
     Quotes(Quotes),
+    /// Every record, to files or a broker.
+    FullRate(FullRate),
 }
 
 /// What a sink did so far. Relaxed atomics: read for display only.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Records taken: events for `null`, documents for `quotes`.
+    /// Records taken by `null`, documents written by `quotes`, records made durable by the full-rate sinks.
     pub written: AtomicU64,
     /// Attempts to write that failed and will be repeated.
     pub errors: AtomicU64,
-    /// Records that will never be written: refused by the store, or not delivered before a pause.
+    /// Records that will never be written: refused outside, without room, or not delivered before a pause.
     pub dropped: AtomicU64,
 }
 
@@ -76,6 +94,7 @@ impl Sink {
                 counts.written.fetch_add(batch.events.len() as u64, Ordering::Relaxed);
             }
             Self::Quotes(quotes) => quotes.accept(job, batch),
+            Self::FullRate(full_rate) => full_rate.accept(job, batch),
         }
     }
 
@@ -86,15 +105,26 @@ impl Sink {
         match self {
             Self::Null(_) => Drained::default(),
             Self::Quotes(quotes) => quotes.drain(part).await,
+            Self::FullRate(full_rate) => full_rate.drain(part).await,
         }
     }
 
-    /// The sink's word in `INGEST_SINKS`.
+    /// The sink, if it takes every record.
+    #[must_use]
+    pub fn full_rate(&self) -> Option<&FullRate> {
+        match self {
+            Self::FullRate(full_rate) => Some(full_rate),
+            Self::Null(_) | Self::Quotes(_) => None,
+        }
+    }
+
+    /// The sink's word in `INGEST_SINKS`, without a target.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::Null(_) => "null",
             Self::Quotes(_) => "quotes",
+            Self::FullRate(full_rate) => full_rate.kind(),
         }
     }
 
@@ -104,6 +134,7 @@ impl Sink {
         match self {
             Self::Null(counts) => counts,
             Self::Quotes(quotes) => quotes.counts(),
+            Self::FullRate(full_rate) => full_rate.counts(),
         }
     }
 
@@ -113,6 +144,7 @@ impl Sink {
         match self {
             Self::Null(_) => Some(true),
             Self::Quotes(quotes) => quotes.healthy(),
+            Self::FullRate(full_rate) => full_rate.healthy(),
         }
     }
 }

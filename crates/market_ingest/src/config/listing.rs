@@ -66,7 +66,11 @@ pub const VARIABLES: &[Variable] = &[
         "full",
         "what to fetch after a gap: none, full, or no further back than a window such as 2h",
     ),
-    plain("INGEST_SINKS", "quotes", "comma list: quotes (newest quote per symbol into the store), null"),
+    plain(
+        "INGEST_SINKS",
+        "quotes",
+        "comma list: quotes (newest quote per symbol into the store), ndjson:DIR and parquet:DIR (every record), null",
+    ),
     plain(
         "PER_SYMBOL_MIN_INTERVAL_MS",
         "1000",

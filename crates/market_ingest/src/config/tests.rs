@@ -32,6 +32,15 @@ fn check_refused(name: &'static str, value: &str, accepted: &str) {
 }
 
 #[test]
+fn several_sinks_may_be_named_each_with_its_target() {
+    let config =
+        read_keyed(&[("INGEST_SINKS", "quotes, ndjson:a/b ,ndjson:c,parquet:a/b,ndjson:c")]).unwrap();
+    let ndjson = |dir: &str| SinkConfig::Ndjson(dir.into());
+    let expected = [SinkConfig::Quotes, ndjson("a/b"), ndjson("c"), SinkConfig::Parquet("a/b".into())];
+    assert_eq!(config.sinks, expected);
+}
+
+#[test]
 fn defaults_are_those_of_the_contract() {
     let config = read_keyed(&[]).unwrap();
     assert_eq!(config.switch.poll, Duration::from_secs(5));
@@ -80,8 +89,9 @@ fn a_bad_value_names_the_variable_what_was_found_and_what_is_accepted() {
     check_refused("LOG_FORMAT", "xml", "json or text");
     check_refused("TENANT_ID", "a/b", "no '/'");
     check_refused("TENANT_ID", "..", "no '/'");
-    check_refused("INGEST_SINKS", "quotes,fax", "quotes, null");
-    check_refused("INGEST_SINKS", ",", "quotes, null");
+    for value in ["quotes,fax", ",", "ndjson", "ndjson:", "parquet: ", "quotes:DIR"] {
+        check_refused("INGEST_SINKS", value, "quotes, ndjson:DIR, parquet:DIR, null");
+    }
     check_refused("ALPACA_CHANNELS", ",", "trades");
     check_refused("INGEST_STORE", "mongodb", "sqlite:PATH");
     check_refused("INGEST_STORE", "sqlite:", "sqlite:PATH");

@@ -1,0 +1,442 @@
+//! A record as one JSON object: what `ndjson` writes a line of, what brokers carry, and the `json` column of `parquet`.
+//!
+//! The message's fields have Alpaca's names, but those whose names differ in case only (`T` and `t`, `S` and `s`), which
+//! many readers cannot tell apart: `type`, `symbol`, `ts`, `received_ts`. Fields that the message did not have are
+//! absent. Written by hand: this is the path of every record.
+
+use std::sync::Arc;
+
+use alpaca_feed::message::{
+    Bar, Code, Codec, Conditions, Event, Level, Overflow, Print, Quote, Trade, Unknown,
+};
+use alpaca_feed::symbol::{SymbolId, Symbols};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::chunk::Record;
+use super::key::{KeyWriter, letter};
+
+/// The names of symbols, remembered so that the shared table is asked once per name.
+#[derive(Debug)]
+pub(super) struct Names {
+    symbols: Arc<Symbols>,
+    known: Vec<Arc<str>>,
+}
+
+impl Names {
+    /// Of this table.
+    #[must_use]
+    pub(super) fn new(symbols: Arc<Symbols>) -> Self {
+        Self { symbols, known: Vec::new() }
+    }
+
+    /// The name of a symbol of the table.
+    pub(super) fn name(&mut self, id: SymbolId) -> &str {
+        while self.known.len() <= id.index() && self.known.len() < self.symbols.len() {
+            self.known.push(self.symbols.name(SymbolId(self.known.len() as u32)));
+        }
+        self.known.get(id.index()).map_or("", |name| name)
+    }
+}
+
+/// Writes records; remembers what it wrote last.
+pub struct Encoder {
+    names: Names,
+    jobs: Arc<[Arc<str>]>,
+    keys: KeyWriter,
+    text: Text,
+    key: Vec<u8>,
+}
+
+impl Encoder {
+    /// For these symbols, and these jobs by number.
+    #[must_use]
+    pub fn new(symbols: Arc<Symbols>, jobs: Arc<[Arc<str>]>) -> Self {
+        let names = Names::new(symbols);
+        Self { names, jobs, keys: KeyWriter::default(), text: Text::default(), key: Vec::new() }
+    }
+
+    /// The record's key, valid until the next call.
+    pub fn key(&mut self, record: &Record<'_>) -> &str {
+        self.take_key(record);
+        str::from_utf8(&self.key).unwrap_or_default()
+    }
+
+    /// The name of a record's job.
+    #[must_use]
+    pub fn job(&self, record: &Record<'_>) -> &str {
+        self.jobs.get(usize::from(record.job.0)).map_or("", |name| name)
+    }
+
+    /// The name of a record's symbol; empty where it has none.
+    pub fn symbol(&mut self, record: &Record<'_>) -> &str {
+        record.event.symbol().map_or("", |symbol| self.names.name(symbol))
+    }
+
+    /// Appends the record as one object, without a line end.
+    pub fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>, epoch: u64) {
+        self.take_key(record);
+        let event = record.event;
+        out.extend_from_slice(b"{\"type\":");
+        string(out, letter(event));
+        if let Some(symbol) = event.symbol() {
+            out.extend_from_slice(b",\"symbol\":");
+            string(out, self.names.name(symbol));
+        }
+        out.extend_from_slice(b",\"ts\":");
+        self.text.time(out, event.ts());
+        out.extend_from_slice(b",\"received_ts\":");
+        match received_ts(event) {
+            Some(ts) => self.text.time(out, ts),
+            None => out.extend_from_slice(b"null"),
+        }
+        self.message(out, event);
+        out.extend_from_slice(b",\"job\":");
+        string(out, self.jobs.get(usize::from(record.job.0)).map_or("", |name| name));
+        out.extend_from_slice(b",\"origin\":\"");
+        out.extend_from_slice(record.origin.as_str().as_bytes());
+        out.extend_from_slice(b"\",\"epoch\":");
+        self.text.whole(out, epoch);
+        if let Some(seq) = record.seq {
+            out.extend_from_slice(b",\"seq\":");
+            self.text.whole(out, seq);
+        }
+        out.extend_from_slice(b",\"key\":");
+        string(out, str::from_utf8(&self.key).unwrap_or_default());
+        out.push(b'}');
+    }
+
+    fn take_key(&mut self, record: &Record<'_>) {
+        self.key.clear();
+        let symbol = record.event.symbol().map_or("", |symbol| self.names.name(symbol));
+        self.keys.write(&mut self.key, record.event, symbol, record.ordinal);
+    }
+
+    /// The fields of the message, each with a comma before it.
+    fn message(&mut self, out: &mut Vec<u8>, event: &Event) {
+        let text = &mut self.text;
+        match event {
+            Event::Trade(trade) => text.trade(out, trade),
+            Event::WideTrade(wide) => {
+                text.trade(out, &wide.compact);
+                overflow(out, &wide.overflow);
+            }
+            Event::Quote(quote) => text.quote(out, quote),
+            Event::WideQuote(wide) => {
+                text.quote(out, &wide.compact);
+                overflow(out, &wide.overflow);
+            }
+            Event::Bar(bar) => text.bar(out, bar),
+            Event::Correction(c) => {
+                field(out, "x", &c.exchange);
+                text.print(out, ["oi", "op", "os", "oc"], &c.original);
+                text.print(out, ["ci", "cp", "cs", "cc"], &c.corrected);
+                field(out, "z", &c.tape);
+            }
+            Event::Cancel(c) => {
+                text.id(out, "i", c.id);
+                field(out, "x", &c.exchange);
+                text.numbers(out, [("p", c.price), ("s", c.size)]);
+                field(out, "a", &c.action);
+                field(out, "z", &c.tape);
+            }
+            Event::Status(s) => {
+                field(out, "sc", &s.status);
+                field(out, "sm", &s.status_message);
+                field(out, "rc", &s.reason);
+                field(out, "rm", &s.reason_message);
+                field(out, "z", &s.tape);
+            }
+            Event::Luld(l) => {
+                text.numbers(out, [("u", l.up), ("d", l.down)]);
+                field(out, "i", &l.indicator);
+                field(out, "z", &l.tape);
+            }
+            Event::Imbalance(i) => {
+                text.numbers(out, [("p", i.price)]);
+                text.optional(out, [("ps", i.paired_shares), ("is", i.imbalance_shares)]);
+                filled(out, "side", &i.side);
+                filled(out, "at", &i.auction_type);
+                field(out, "z", &i.tape);
+            }
+            Event::Orderbook(book) => {
+                text.levels(out, "b", &book.bids);
+                text.levels(out, "a", &book.asks);
+                if book.reset {
+                    out.extend_from_slice(b",\"r\":true");
+                }
+            }
+            Event::Pricing(p) => {
+                field(out, "x", &p.exchange);
+                text.optional(out, [("ip", p.index_price), ("mp", p.mark_price)]);
+                text.optional(out, [("fr", p.funding_rate), ("oi", p.open_interest)]);
+                if let Some(ts) = p.next_funding_ts {
+                    name(out, "ft");
+                    text.time(out, ts);
+                }
+            }
+            Event::News(n) => {
+                text.id(out, "id", Some(n.id));
+                for (field_name, value) in
+                    [("headline", &n.headline), ("summary", &n.summary), ("author", &n.author)]
+                {
+                    field(out, field_name, value);
+                }
+                name(out, "created_at");
+                text.time(out, n.created_ts);
+                name(out, "updated_at");
+                text.time(out, n.updated_ts);
+                field(out, "url", &n.url);
+                field(out, "content", &n.content);
+                name(out, "symbols");
+                list(out, &n.symbols, |out, symbol| string(out, self.names.name(*symbol)));
+                field(out, "source", &n.source);
+            }
+            Event::Unknown(unknown) => raw(out, unknown),
+        }
+    }
+}
+
+/// When Alpaca received it, if told.
+#[must_use]
+pub(super) fn received_ts(event: &Event) -> Option<i64> {
+    match event {
+        Event::Trade(trade) => trade.received_ts,
+        Event::Quote(quote) => quote.received_ts,
+        Event::Bar(bar) => bar.received_ts,
+        Event::WideTrade(wide) => wide.compact.received_ts,
+        Event::WideQuote(wide) => wide.compact.received_ts,
+        Event::Correction(correction) => correction.received_ts,
+        Event::Cancel(cancel) => cancel.received_ts,
+        Event::Status(status) => status.received_ts,
+        Event::Luld(luld) => luld.received_ts,
+        Event::Imbalance(imbalance) => imbalance.received_ts,
+        Event::Pricing(pricing) => pricing.received_ts,
+        Event::Orderbook(_) | Event::News(_) | Event::Unknown(_) => None,
+    }
+}
+
+/// Numbers and times as text.
+struct Text {
+    whole: itoa::Buffer,
+    float: zmij::Buffer,
+    /// The second that was written last, and its text up to the point.
+    second: i64,
+    second_text: String,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self {
+            whole: itoa::Buffer::new(),
+            float: zmij::Buffer::new(),
+            second: i64::MIN,
+            second_text: String::new(),
+        }
+    }
+}
+
+impl Text {
+    /// RFC 3339 in UTC with nine digits after the point, so that text sorts as time does.
+    fn time(&mut self, out: &mut Vec<u8>, ts: i64) {
+        let (second, nanoseconds) = (ts.div_euclid(1_000_000_000), ts.rem_euclid(1_000_000_000));
+        if second != self.second {
+            let at = jiff::Timestamp::from_second(second).unwrap_or_default();
+            self.second_text = at.strftime("\"%Y-%m-%dT%H:%M:%S.").to_string();
+            self.second = second;
+        }
+        out.extend_from_slice(self.second_text.as_bytes());
+        // Ten digits, of which the first is left out.
+        let digits = self.whole.format(1_000_000_000 + nanoseconds);
+        out.extend_from_slice(&digits.as_bytes()[1..]);
+        out.extend_from_slice(b"Z\"");
+    }
+
+    fn whole(&mut self, out: &mut Vec<u8>, number: u64) {
+        out.extend_from_slice(self.whole.format(number).as_bytes());
+    }
+
+    /// The shortest text that reads back as the same number; whole ones without a point.
+    #[inline]
+    fn number(&mut self, out: &mut Vec<u8>, number: f64) {
+        let whole = number as i64;
+        if whole as f64 == number && whole.unsigned_abs() < 1 << 53 {
+            out.extend_from_slice(self.whole.format(whole).as_bytes());
+        } else if number.is_finite() {
+            out.extend_from_slice(self.float.format_finite(number).as_bytes());
+        } else {
+            out.extend_from_slice(b"null");
+        }
+    }
+
+    #[inline]
+    fn numbers<const COUNT: usize>(&mut self, out: &mut Vec<u8>, numbers: [(&str, f64); COUNT]) {
+        for (field, number) in numbers {
+            name(out, field);
+            self.number(out, number);
+        }
+    }
+
+    fn optional<const COUNT: usize>(&mut self, out: &mut Vec<u8>, numbers: [(&str, Option<f64>); COUNT]) {
+        for (field, number) in numbers {
+            if let Some(number) = number {
+                self.numbers(out, [(field, number)]);
+            }
+        }
+    }
+
+    fn id(&mut self, out: &mut Vec<u8>, field: &str, id: Option<u64>) {
+        if let Some(id) = id {
+            name(out, field);
+            self.whole(out, id);
+        }
+    }
+
+    fn trade(&mut self, out: &mut Vec<u8>, trade: &Trade) {
+        self.id(out, "i", trade.id);
+        code(out, "x", trade.exchange);
+        self.numbers(out, [("p", trade.price), ("s", trade.size)]);
+        conditions(out, &trade.conditions);
+        code(out, "z", trade.tape);
+        code(out, "tks", trade.taker_side);
+    }
+
+    fn quote(&mut self, out: &mut Vec<u8>, quote: &Quote) {
+        code(out, "bx", quote.bid_exchange);
+        self.numbers(out, [("bp", quote.bid_price), ("bs", quote.bid_size)]);
+        code(out, "ax", quote.ask_exchange);
+        self.numbers(out, [("ap", quote.ask_price), ("as", quote.ask_size)]);
+        conditions(out, &quote.conditions);
+        code(out, "z", quote.tape);
+    }
+
+    fn bar(&mut self, out: &mut Vec<u8>, bar: &Bar) {
+        self.numbers(out, [("o", bar.open), ("h", bar.high), ("l", bar.low), ("c", bar.close)]);
+        self.numbers(out, [("v", bar.volume), ("vw", bar.vwap)]);
+        name(out, "n");
+        self.whole(out, bar.trade_count);
+    }
+
+    fn print(&mut self, out: &mut Vec<u8>, [id, price, size, conditions]: [&str; 4], print: &Print) {
+        self.id(out, id, print.id);
+        self.numbers(out, [(price, print.price), (size, print.size)]);
+        name(out, conditions);
+        list(out, &print.conditions, |out, condition| string(out, condition));
+    }
+
+    fn levels(&mut self, out: &mut Vec<u8>, field: &str, levels: &[Level]) {
+        name(out, field);
+        list(out, levels, |out, level| {
+            out.extend_from_slice(b"{\"p\":");
+            self.number(out, level.price);
+            out.extend_from_slice(b",\"s\":");
+            self.number(out, level.size);
+            out.push(b'}');
+        });
+    }
+}
+
+#[inline]
+fn name(out: &mut Vec<u8>, field: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(field.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn field(out: &mut Vec<u8>, field: &str, text: &str) {
+    name(out, field);
+    string(out, text);
+}
+
+fn filled(out: &mut Vec<u8>, name: &str, text: &str) {
+    if !text.is_empty() {
+        field(out, name, text);
+    }
+}
+
+#[inline]
+fn code(out: &mut Vec<u8>, name: &str, code: Code) {
+    filled(out, name, code.as_str());
+}
+
+fn conditions(out: &mut Vec<u8>, conditions: &Conditions) {
+    if !conditions.is_empty() {
+        name(out, "c");
+        out.push(b'[');
+        for (index, letter) in conditions.as_str().bytes().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            match letter {
+                b'"' | b'\\' | 0..0x20 => string(out, char::from(letter).encode_utf8(&mut [0; 4])),
+                _ => out.extend_from_slice(&[b'"', letter, b'"']),
+            }
+        }
+        out.push(b']');
+    }
+}
+
+/// What does not fit a flat message: conditions are a list, everything else is one text.
+fn overflow(out: &mut Vec<u8>, overflow: &[Overflow]) {
+    for Overflow { field: wire_name, texts } in overflow {
+        if *wire_name == "c" {
+            name(out, wire_name);
+            list(out, texts, |out, text| string(out, text));
+        } else if let Some(text) = texts.first() {
+            field(out, wire_name, text);
+        }
+    }
+}
+
+fn raw(out: &mut Vec<u8>, unknown: &Unknown) {
+    match unknown.codec {
+        Codec::Json => {
+            field(out, "codec", "json");
+            field(out, "raw", &String::from_utf8_lossy(&unknown.raw));
+        }
+        Codec::MessagePack => {
+            field(out, "codec", "msgpack");
+            field(out, "raw", &BASE64.encode(&unknown.raw));
+        }
+    }
+}
+
+fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (index, one) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        item(out, one);
+    }
+    out.push(b']');
+}
+
+#[inline]
+fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        escape(out, text);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn escape(out: &mut Vec<u8>, text: &str) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..0x20 => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
