@@ -6,6 +6,7 @@ mod configuration;
 mod conformance;
 mod control;
 mod documents;
+mod equation;
 mod faults;
 mod health_files;
 mod http_api;

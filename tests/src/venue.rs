@@ -15,6 +15,7 @@ pub struct Venue {
     pub process: Process,
     stream: String,
     control: String,
+    data: Option<String>,
 }
 
 impl Venue {
@@ -33,13 +34,23 @@ impl Venue {
         });
         let urls: Value = serde_json::from_str(&first).expect("its first line is JSON");
         let url = |name: &str| urls[name].as_str().expect("a URL").to_owned();
-        Self { stream: url("listening"), control: url("control"), process }
+        let data = urls["data"].as_str().map(str::to_owned);
+        Self { stream: url("listening"), control: url("control"), data, process }
     }
 
     /// `ws://host:port`.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.stream
+    }
+
+    /// `http://host:port` of its history.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn data_url(&self) -> &str {
+        self.data.as_deref().expect("--data")
     }
 
     /// Connections, totals by type and symbol, position of the tape.

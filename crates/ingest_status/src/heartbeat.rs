@@ -169,6 +169,9 @@ pub struct JobReport {
     /// Event time of the newest event.
     #[serde(default)]
     pub last_event_ts: Option<Timestamp>,
+    /// Market time up to which everything that was received is kept, or is a gap: where the gap of a crash would begin.
+    #[serde(default)]
+    pub received_to: Option<Timestamp>,
     /// Seconds from the newest event's own time to its receipt; null before the first.
     #[serde(default)]
     pub lag_s: Option<f64>,

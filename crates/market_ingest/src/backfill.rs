@@ -9,10 +9,12 @@
 
 mod plan;
 
+pub(crate) use plan::known;
+
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alpaca_feed::decode::Decoder;
@@ -27,6 +29,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::{BackfillConfig, JobConfig};
 use crate::gaps::{Cursor, GapBook, GapRecord, GapState, nanoseconds};
+use crate::lease::Fence;
 use crate::logging;
 use crate::rest::{Page, Query, Rest, RestError};
 use crate::sink::key::Keyer;
@@ -47,17 +50,6 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// A refusal that a person can lift is asked about again after this time.
 const REFUSED_RETRY: Duration = Duration::from_secs(600);
 
-/// What the fetching of one job did so far. Relaxed atomics: read for display only.
-#[derive(Debug, Default)]
-pub(crate) struct BackfillCounts {
-    /// Rows handed to the sinks.
-    pub(crate) rows: AtomicU64,
-    /// Pages fetched.
-    pub(crate) pages: AtomicU64,
-    /// Requests that failed, or were refused.
-    pub(crate) errors: AtomicU64,
-}
-
 /// What a backfill is connected to.
 pub(crate) struct Wiring {
     pub(crate) book: Arc<GapBook>,
@@ -66,7 +58,6 @@ pub(crate) struct Wiring {
     pub(crate) sinks: Vec<FullRate>,
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) policy: BackfillConfig,
-    pub(crate) counts: Arc<BackfillCounts>,
 }
 
 /// The task of one job.
@@ -128,22 +119,15 @@ impl Backfill {
         Ok(Self { id, job, wiring, rest, waits: HashMap::new(), fetch: None })
     }
 
-    /// Fills gaps until the process stops.
-    pub(crate) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => {}
-            () = self.work() => {}
-        }
-    }
-
-    async fn work(&mut self) {
+    /// Fills gaps, while the lease is ours, until it is dropped.
+    pub(crate) async fn run(mut self, fence: Fence) {
         let mut changes = self.wiring.book.changes();
         let mut decisions = self.wiring.decisions.clone();
         loop {
             changes.mark_unchanged();
             let coverage = self.coverage(&decisions.borrow_and_update());
             match self.next(&coverage) {
+                Ok(_) if !fence.may_write() => tokio::time::sleep(SETTLE).await,
                 Ok(record) => self.fill(record, &coverage).await,
                 Err(wake) => {
                     tokio::select! {
@@ -283,13 +267,14 @@ impl Backfill {
     async fn fetch_all(&mut self, fetch: &mut Fetch) -> Result<(), Ended> {
         let mut decisions = self.wiring.decisions.clone();
         while fetch.channel < fetch.channels.len() {
+            let query = fetch.query(&self.job)?;
             let page = tokio::select! {
                 biased;
                 () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
-                page = self.rest.page(&fetch.query(&self.job)?, fetch.token.as_deref()) => page,
+                page = self.rest.page(&query, fetch.token.as_deref()) => page,
             };
             let page = page.map_err(|error| self.failed(&error, fetch))?;
-            self.wiring.counts.pages.fetch_add(1, Ordering::Relaxed);
+            self.wiring.book.fetched.pages.fetch_add(1, Ordering::Relaxed);
             self.waits.remove(&fetch.record.id);
             let pause = page.pause;
             let handed = tokio::select! {
@@ -309,8 +294,7 @@ impl Backfill {
             }
         }
         loop {
-            let progress: Vec<_> =
-                self.wiring.sinks.iter().map(|sink| Box::pin(sink.progress())).collect();
+            let progress: Vec<_> = self.wiring.sinks.iter().map(|sink| Box::pin(sink.progress())).collect();
             self.settle(fetch);
             if fetch.underway.is_empty() {
                 return Ok(());
@@ -335,7 +319,7 @@ impl Backfill {
             tickets.push((at, sink.accept_backfill(rows.clone(), free).await?));
         }
         let rows = rows.len() as u64;
-        self.wiring.counts.rows.fetch_add(rows, Ordering::Relaxed);
+        self.wiring.book.fetched.rows.fetch_add(rows, Ordering::Relaxed);
         Some(Handed { rows, tickets, keyer })
     }
 
@@ -358,7 +342,7 @@ impl Backfill {
     }
 
     fn failed(&self, error: &RestError, fetch: &Fetch) -> Ended {
-        self.wiring.counts.errors.fetch_add(1, Ordering::Relaxed);
+        self.wiring.book.fetched.errors.fetch_add(1, Ordering::Relaxed);
         let why = logging::chain(error);
         let failures = self.waits.get(&fetch.record.id).map_or(0, |wait| wait.failures);
         match error {

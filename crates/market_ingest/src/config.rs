@@ -40,6 +40,8 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     /// Pacing of the `quotes` sink.
     pub pacing: Pacing,
+    /// A file of `ndjson` or `parquet` is complete so long after its first record.
+    pub file_age_max: Duration,
     /// What to fetch after a gap.
     pub backfill: BackfillConfig,
     /// Upper bound of the first back-off.
@@ -219,6 +221,7 @@ impl Raw {
         let sinks = self.sinks(problems);
         let pacing = self.pacing(problems);
         let backfill = self.backfill(problems);
+        let file_age_max = problems.seconds("INGEST_FILE_MAX_AGE_S", &self.ingest_file_max_age_s, 60.0, 0.1);
         let bind = self.bind(problems);
         let port = problems.whole("PORT", &self.port, 8080);
         let dry_run = problems.boolean("DRY_RUN", &self.dry_run, false);
@@ -236,6 +239,7 @@ impl Raw {
             jobs: jobs?,
             sinks: sinks?,
             pacing: pacing?,
+            file_age_max: file_age_max?,
             backfill: backfill?,
             backoff_base: base?,
             backoff_max: max?,

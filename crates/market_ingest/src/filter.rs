@@ -152,6 +152,11 @@ pub(crate) fn event_bits(kind: Kind) -> u16 {
     }
 }
 
+/// The channel by which events of a kind come.
+pub(crate) fn channel_of(kind: Kind) -> Option<&'static str> {
+    CHANNELS.get(event_bits(kind).checked_ilog2()? as usize).copied()
+}
+
 /// The bit that stands for a channel of [`CHANNELS`].
 pub(crate) fn channel_bit(channel: &str) -> u16 {
     CHANNELS.iter().position(|own| *own == channel).map_or(0, |at| 1 << at)

@@ -4,16 +4,18 @@
 //! state of a gap; the losses of one stalled sink come together, so that their number is bounded by what stalls.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alpaca_feed::gap_ledger::{Cause, Gap};
-use alpaca_feed::subscription::Channel;
+use alpaca_feed::gap_ledger::{Cause, Gap, products};
+use alpaca_feed::subscription::{Channel, Subscriptions};
 use ingest_status::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::lease::Fence;
 use crate::logging;
 use crate::store::Store;
 
@@ -155,6 +157,19 @@ pub(crate) struct GapBook {
     // Locked a few times a gap, never across an await.
     pages: Mutex<Pages>,
     changes: watch::Sender<()>,
+    /// What the fetching of all gaps did so far.
+    pub(crate) fetched: Fetched,
+}
+
+/// Totals since the start of the process. Relaxed atomics: read for display only.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    /// Rows handed to the sinks.
+    pub(crate) rows: AtomicU64,
+    /// Pages.
+    pub(crate) pages: AtomicU64,
+    /// Requests that failed, or were refused.
+    pub(crate) errors: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +179,9 @@ struct Pages {
     unwritten: BTreeSet<String>,
     /// Gaps at their end by state, since the start of the process.
     ended: BTreeMap<GapState, u64>,
+    /// Market time up to which everything that a job received is kept.
+    marks: BTreeMap<String, i64>,
+    lost: u64,
     failing: bool,
 }
 
@@ -181,11 +199,48 @@ pub(crate) struct Outlook {
 }
 
 impl GapBook {
-    /// A book that begins with what earlier processes left.
-    pub(crate) fn new(left: Vec<GapRecord>) -> Arc<Self> {
-        let records = left.into_iter().map(|record| (record.id.clone(), record)).collect();
-        let pages = Mutex::new(Pages { records, ..Pages::default() });
-        Arc::new(Self { pages, changes: watch::Sender::new(()) })
+    /// An empty book.
+    pub(crate) fn new() -> Arc<Self> {
+        let (pages, fetched) = (Mutex::default(), Fetched::default());
+        Arc::new(Self { pages, changes: watch::Sender::new(()), fetched })
+    }
+
+    /// Under a new lease: what the store holds is what counts, and what was not written is somebody else's now.
+    pub(crate) fn begin_anew(&self, left: Vec<GapRecord>) {
+        let mut pages = self.pages();
+        pages.records = left.into_iter().map(|record| (record.id.clone(), record)).collect();
+        pages.unwritten.clear();
+        drop(pages);
+        self.changes.send_replace(());
+    }
+
+    /// Records of `job` that were received and could not be kept, and the market times of the first and the last.
+    pub(crate) fn lose(&self, job: &str, lost: &Subscriptions, from: i64, to: i64) {
+        let now = jiff::Timestamp::now();
+        let mut pages = self.pages();
+        for (channels, symbols) in products(lost) {
+            pages.lost += 1;
+            let id = format!("{job}-lost-{:x}-{}", now.as_microsecond(), pages.lost);
+            let gap = Gap { id, channels, symbols, from, to: Some(to.max(from)), cause: Cause::Overflow };
+            pages.take(job, &gap, now.into());
+        }
+        drop(pages);
+        self.changes.send_replace(());
+    }
+
+    /// Everything that `job` received up to this market time is kept, or is a gap.
+    pub(crate) fn mark(&self, job: &str, to: i64) {
+        self.pages().marks.insert(job.to_owned(), to);
+    }
+
+    /// The mark of a job, none before the first.
+    pub(crate) fn received_to(&self, job: &str) -> Option<i64> {
+        self.pages().marks.get(job).copied()
+    }
+
+    /// Whether the store has everything that is here.
+    pub(crate) fn is_written(&self) -> bool {
+        self.pages().unwritten.is_empty()
     }
 
     /// What the ledger of `job` tells.
@@ -260,19 +315,14 @@ impl GapBook {
         self.changes.subscribe()
     }
 
-    /// Keeps the store up until the process stops, and a last time then, for as long as the caller waits.
-    pub(crate) async fn keep(self: Arc<Self>, store: Store, mut stopping: watch::Receiver<bool>) {
+    /// Keeps the store up until it is dropped, while the lease is ours.
+    pub(crate) async fn keep(self: Arc<Self>, store: Store, fence: Fence) {
         let mut changes = self.changes();
         loop {
-            let stopped = *stopping.borrow_and_update();
             changes.mark_unchanged();
-            let done = self.write(&store).await;
-            if stopped && done {
-                return;
-            }
+            let done = fence.may_write() && self.write(&store).await;
             tokio::select! {
                 biased;
-                _ = stopping.wait_for(|stop| *stop), if !stopped => {}
                 // The book outlives its keeper, so this is never an error.
                 _ = changes.changed(), if done => {}
                 () = tokio::time::sleep(RETRY_AFTER), if !done => {}
@@ -280,8 +330,8 @@ impl GapBook {
         }
     }
 
-    /// False while the store is away.
-    async fn write(&self, store: &Store) -> bool {
+    /// Writes what is not written; false while the store is away.
+    pub(crate) async fn write(&self, store: &Store) -> bool {
         loop {
             let Some(record) = self.pages().next_unwritten() else { return true };
             let written = store.write_gap(&record).await;
@@ -292,7 +342,9 @@ impl GapBook {
                     pages.failing = false;
                 }
                 Err(error) => {
-                    pages.unwritten.insert(record.id);
+                    if pages.records.contains_key(&record.id) {
+                        pages.unwritten.insert(record.id);
+                    }
                     if !std::mem::replace(&mut pages.failing, true) {
                         let error = logging::chain(&error);
                         tracing::warn!(error, "gaps cannot be kept; it is tried again");

@@ -188,6 +188,7 @@ impl Chronicle {
         for id in over {
             if let Some(mut record) = self.open.remove(&id) {
                 record.resumed_at = Some(now);
+                record.gap_ids = self.report.book().ids_of_pauses(record.paused_at, now);
                 record.duration_s = Some(now.seconds_since(record.paused_at));
                 self.wait(record);
             }

@@ -64,6 +64,8 @@ pub struct JobState {
     pub since: Timestamp,
     /// Channel and symbol pairs that the venue acknowledged.
     pub subscribed: u64,
+    /// Newest time of the market that was received, by what tells it; ns UTC.
+    pub clock: Option<i64>,
     /// Time of the newest event, ns UTC.
     pub last_event_ts: Option<i64>,
     /// Seconds from the newest event's own time to its receipt.
@@ -140,6 +142,7 @@ impl JobState {
             reason: None,
             since: now,
             subscribed: 0,
+            clock: None,
             last_event_ts: None,
             lag_s: None,
             last_symbol: None,
@@ -241,6 +244,7 @@ impl From<&JobState> for JobReport {
             connected: job.connected(),
             subscribed: job.subscribed,
             last_event_ts: job.last_event_ts.map(Timestamp::from_nanoseconds),
+            received_to: None,
             lag_s: job.lag_s,
             messages: job.messages_total(),
             paused_symbols: job.paused_symbols.clone(),

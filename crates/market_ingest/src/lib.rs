@@ -19,6 +19,8 @@ pub mod job;
 pub mod lease;
 mod link;
 pub mod logging;
+mod marks;
+mod memory;
 mod metrics;
 mod pump;
 pub mod report;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::beat::BeatCounts;
+use crate::gaps::GapState;
 use crate::history::Late;
 use crate::job::{JobState, KINDS};
 use crate::report::Report;
@@ -44,6 +45,12 @@ struct JobCode {
 struct JobChannel {
     job: String,
     channel: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobGap {
+    job: String,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -98,6 +105,7 @@ fn process(r: &mut Registry, report: &Report, beats: &BeatCounts) {
         "Epoch of the lease that this process has or had last; 0 before the first",
         epoch,
     );
+    gaps(r, report);
     gauge(r, "holds", "Holds that stand", decision.holds.len() as i64);
     let heartbeat_s = beats.written_at_us.load(Relaxed) as f64 / 1e6;
     seconds(r, "heartbeat_timestamp_seconds", "When the store last took a heartbeat", heartbeat_s);
@@ -254,4 +262,35 @@ fn counter(r: &mut Registry, name: &str, help: &str, value: u64) {
     let counter: Counter = Counter::default();
     counter.inc_by(value);
     r.register(name, help, counter);
+}
+
+/// What is missing, and what is fetched of it.
+fn gaps(r: &mut Registry, report: &Report) {
+    let book = report.book();
+    let (family, seconds) = (Family::<JobGap, Gauge>::default(), Family::<Job, Seconds>::default());
+    for job in report.jobs() {
+        let outlook = book.outlook(&job.name);
+        let name = job.name.to_string();
+        let set = |state, count: usize| {
+            family.get_or_create(&JobGap { job: name.clone(), state }).set(count as i64);
+        };
+        set("lasting", outlook.lasting);
+        set("waiting", outlook.waiting);
+        seconds.get_or_create(&Job { job: name }).set(outlook.waiting_s);
+    }
+    r.register("gaps", "Gaps that last, and gaps that wait to be filled", family);
+    r.register("gaps_waiting_seconds", "Market seconds of the gaps that wait to be filled", seconds);
+    for state in GapState::ALL.into_iter().filter(|state| state.is_final()) {
+        let name = format!("gaps_{}", state.as_str());
+        counter(r, &name, "Gaps that came to this end", book.ended(state));
+    }
+    counter(
+        r,
+        "backfill_rows",
+        "Rows that were fetched and handed to the sinks",
+        book.fetched.rows.load(Relaxed),
+    );
+    counter(r, "backfill_pages", "Pages that were fetched", book.fetched.pages.load(Relaxed));
+    let errors = book.fetched.errors.load(Relaxed);
+    counter(r, "backfill_errors", "Requests for history that failed or were refused", errors);
 }

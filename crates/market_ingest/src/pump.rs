@@ -10,6 +10,7 @@
 //! connection exists and the sinks have answered their drain; a decision is shown as effective only when that is so
 //! of all it holds, and when all it resumed is subscribed again.
 
+mod account;
 mod lease;
 mod vigil;
 
@@ -39,10 +40,12 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::assets::Newest;
 use crate::config::JobConfig;
 use crate::filter::Filter;
+use crate::gaps::GapBook;
 use crate::job::{Aspect, JobState};
 use crate::lease::{Fence, Tenure};
 use crate::link::{Link, LinkEvent};
-use crate::sink::{Drained, JobId, Part, Sink};
+use crate::memory::Memory;
+use crate::sink::{self, Drained, JobId, Part, Sink};
 
 /// Frames taken in one turn, once the first has arrived.
 const FRAMES_PER_TURN: usize = 64;
@@ -62,6 +65,9 @@ pub(crate) struct Wiring {
     pub(crate) fence: Fence,
     /// Wakes the pump when that changes, and says why not.
     pub(crate) tenure: watch::Receiver<Tenure>,
+    /// What the producer before this one left; nothing dials before it is known.
+    pub(crate) memory: watch::Receiver<Memory>,
+    pub(crate) book: Arc<GapBook>,
     /// True once the process is leaving.
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) state: watch::Sender<JobState>,
@@ -88,6 +94,7 @@ pub(crate) struct Pump {
     lifecycle: Lifecycle,
     watchdog: Watchdog,
     watch_told: vigil::Told,
+    account: account::Account,
     link: Link,
     decoder: Decoder,
     batch: Batch,
@@ -154,6 +161,7 @@ impl Pump {
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
             watchdog: Watchdog::new(job.market, mute_after),
             watch_told: vigil::Told::Held,
+            account: account::Account::default(),
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
             link: Link::None,
             batch: Batch::default(),
@@ -182,6 +190,7 @@ impl Pump {
         loop {
             self.execute_commands();
             self.watch();
+            self.keep_account();
             self.publish();
             if self.state.phase == Phase::Stopped && self.draining.is_none() {
                 return Ok(());
@@ -210,6 +219,10 @@ impl Pump {
                 Ok(()) => Ok(Input::Tenure),
                 Err(_) => Err(anyhow!("the lease's task has ended")),
             },
+            changed = self.wiring.memory.changed(), if !self.leaving => match changed {
+                Ok(()) => Ok(Input::Tenure),
+                Err(_) => Err(anyhow!("the memory's task has ended")),
+            },
             () = until(deadline) => Ok(Input::Deadline),
             drained = drained(self.draining.as_mut()) => Ok(Input::Drained(drained)),
             (conn, event) = self.link.next() => Ok(Input::Link(conn, event)),
@@ -220,8 +233,14 @@ impl Pump {
     fn apply(&mut self, input: Input) {
         match input {
             Input::Stop => self.stop(),
-            Input::Decision => self.take_decision(),
-            Input::Deadline => self.lifecycle.handle_timeout(now()),
+            Input::Decision => {
+                self.account.stale = true;
+                self.take_decision();
+            }
+            Input::Deadline => {
+                self.account.stale = true;
+                self.lifecycle.handle_timeout(now());
+            }
             Input::Link(conn, event) => self.take_link_event(conn, event),
             Input::Drained(drained) => self.take_drained(&drained),
             // Minded already.
@@ -344,13 +363,16 @@ impl Pump {
         match event {
             LinkEvent::Dialed => self.lifecycle.handle_dialed(now(), conn),
             LinkEvent::DialFailed(failure) => {
+                self.account.stale = true;
                 self.lifecycle.handle_dial_failed(now(), conn, failure);
             }
             LinkEvent::Frame(frame) => {
+                let controls = self.batch.control.len();
                 self.state.frames += 1;
                 self.state.bytes += frame.len() as u64;
                 let mark = self.batch.events.len();
                 self.decoder.decode(self.job.codec, &frame, &mut self.batch);
+                self.account.stale |= self.batch.control.len() > controls;
                 match self.lifecycle.handle_frame(now(), conn, &mut self.batch) {
                     Delivery::Deliver => {}
                     Delivery::Discard => self.batch.events.truncate(mark),
@@ -358,7 +380,10 @@ impl Pump {
                 self.execute_commands();
             }
             LinkEvent::Alive => self.lifecycle.handle_link(now(), conn),
-            LinkEvent::Closed(how) => self.lifecycle.handle_closed(now(), conn, how),
+            LinkEvent::Closed(how) => {
+                self.account.stale = true;
+                self.lifecycle.handle_closed(now(), conn, how);
+            }
         }
     }
 
@@ -370,8 +395,16 @@ impl Pump {
         }
         self.state.held_back += self.filter.apply(&mut self.batch);
         if let Some(last) = self.batch.events.last() {
+            let (mut newest, mut records) = (i64::MIN, 0);
             for event in &self.batch.events {
                 self.state.messages[event.kind() as usize] += 1;
+                if let Some(time) = sink::clock(event) {
+                    newest = newest.max(time);
+                    records += 1;
+                }
+            }
+            if records > 0 {
+                self.account.take_time(newest, records);
             }
             let (received_at, received_ts) = (Instant::now(), vigil::wall_ts());
             self.watchdog.handle_batch(received_at.into_std(), received_ts, &self.batch.events);

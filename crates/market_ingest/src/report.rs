@@ -5,7 +5,7 @@
 //! has no connection and has delivered everything; what was asked and what is are told apart.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use alpaca_feed::watchdog::Freshness;
@@ -17,6 +17,7 @@ use ingest_switch::Decision;
 use ingest_switch::watch::Decided;
 use tokio::sync::watch;
 
+use crate::gaps::GapBook;
 use crate::job::JobState;
 use crate::lease::Fence;
 use crate::sink::Sink;
@@ -45,6 +46,7 @@ pub struct Report {
     jobs: Vec<watch::Receiver<JobState>>,
     sinks: Vec<Sink>,
     fence: Fence,
+    book: Arc<GapBook>,
     transitions: Mutex<Transitions>,
 }
 
@@ -64,8 +66,14 @@ impl Report {
         jobs: Vec<watch::Receiver<JobState>>,
         sinks: Vec<Sink>,
         fence: Fence,
+        book: Arc<GapBook>,
     ) -> Self {
-        Self { identity, decisions, jobs, sinks, fence, transitions: Mutex::default() }
+        Self { identity, decisions, jobs, sinks, fence, book, transitions: Mutex::default() }
+    }
+
+    /// The gaps of all jobs.
+    pub(crate) fn book(&self) -> &GapBook {
+        &self.book
     }
 
     /// What does not change.
@@ -174,7 +182,7 @@ impl Report {
             holds: decision.holds.iter().map(hold_report).collect(),
             flag_fresh: decision.flag_fresh,
             conditions: self.conditions(&jobs, &decision, &mut transitions, now),
-            jobs: jobs.iter().map(|job| (job.name.to_string(), JobReport::from(job))).collect(),
+            jobs: jobs.iter().map(|job| (job.name.to_string(), self.job(job))).collect(),
             counters: self.counters(&jobs),
             updated_at: None,
         }
@@ -232,7 +240,28 @@ impl Report {
             (true, false) => (Some(true), "Written"),
         };
         state("SinkHealthy", healthy, reason, failing.join(", "));
+        let (behind, reason, message) = self.catching_up(jobs);
+        state("CatchingUp", Some(behind), reason, message);
         conditions
+    }
+
+    fn catching_up(&self, jobs: &[JobState]) -> (bool, &'static str, String) {
+        let mut sentences = Vec::new();
+        for job in jobs {
+            let outlook = self.book.outlook(&job.name);
+            if outlook.waiting > 0 {
+                let (waiting, waiting_s) = (outlook.waiting, outlook.waiting_s);
+                let why = outlook.reason.map(|why| format!(": {why}")).unwrap_or_default();
+                sentences.push(format!("{}: {waiting} gaps of {waiting_s:.0} s{why}", job.name));
+            }
+        }
+        let reason = if sentences.is_empty() { "NothingMissing" } else { "Backfill" };
+        (!sentences.is_empty(), reason, sentences.join("; "))
+    }
+
+    fn job(&self, job: &JobState) -> JobReport {
+        let received_to = self.book.received_to(&job.name).map(Timestamp::from_nanoseconds);
+        JobReport { received_to, ..JobReport::from(job) }
     }
 
     fn counters(&self, jobs: &[JobState]) -> BTreeMap<String, u64> {

@@ -21,18 +21,21 @@ use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::assets::{AssetNames, Assets, Newest};
+use crate::backfill::{self, Backfill};
 use crate::beat::{Beat, BeatCounts};
 use crate::config::{Config, JobConfig, SinkConfig};
+use crate::gaps::GapBook;
 use crate::health::HealthFiles;
 use crate::history::{Chronicle, Late};
 use crate::http::{self, Access, Shown};
 use crate::job::JobState;
 use crate::lease::{Fence, Keeper};
+use crate::marks::Marks;
+use crate::memory::{self, Memory};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
 use crate::sink::{
-    BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Ndjson, Parquet, Quotes,
-    Rotation, Sink,
+    BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Ndjson, Parquet, Quotes, Rotation, Sink,
 };
 use crate::sources::{ControlFollower, HoldSignals};
 use crate::store::Store;
@@ -41,6 +44,8 @@ use crate::store::Store;
 const PUMPS_STOP_LIMIT: Duration = Duration::from_secs(3);
 /// The last heartbeat is tried until this long after a stop began; the platform's grace ends at 10 s.
 const LAST_HEARTBEAT_LIMIT: Duration = Duration::from_millis(6000);
+/// The gaps of a stop are written within this time.
+const LAST_GAPS_LIMIT: Duration = Duration::from_millis(1000);
 /// The lease is released within this time after that.
 const RELEASE_LIMIT: Duration = Duration::from_millis(500);
 /// The health files have had their time while all else stopped; this is what may be left of it.
@@ -99,6 +104,11 @@ pub async fn run(
     tasks.spawn_endless("switch", watcher.run());
     tasks.spawn_endless("signals", signals.follow(inputs.clone()));
     tasks.spawn_endless("control", control.follow(inputs));
+    let book = GapBook::new();
+    let (memory, remembered) = watch::channel(Memory::default());
+    let recalling = memory::recall(store.clone(), Arc::clone(&book), fence.clone(), tenure.clone(), memory);
+    tasks.spawn_endless("memory", recalling);
+    tasks.spawn_endless("gaps", Arc::clone(&book).keep(store.clone(), fence.clone()));
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
 
@@ -112,6 +122,8 @@ pub async fn run(
             decisions: decisions.clone(),
             fence: fence.clone(),
             tenure: tenure.clone(),
+            memory: remembered.clone(),
+            book: Arc::clone(&book),
             stopping: stopping.clone(),
             state,
             edges: Arc::clone(&edges),
@@ -125,13 +137,34 @@ pub async fn run(
         );
     }
 
+    let full_rate: Vec<FullRate> = sinks.iter().filter_map(Sink::full_rate).cloned().collect();
+    let marks = Arc::new(Marks {
+        jobs: config.jobs.clone(),
+        states: jobs.clone(),
+        sinks: full_rate.clone(),
+        symbols: Arc::clone(&symbols),
+        book: Arc::clone(&book),
+    });
+    tasks.spawn_endless("marks", Arc::clone(&marks).run());
+    for (id, job) in (0..).map(JobId).zip(&config.jobs) {
+        let wiring = backfill::Wiring {
+            book: Arc::clone(&book),
+            decisions: decisions.clone(),
+            sinks: full_rate.clone(),
+            symbols: Arc::clone(&symbols),
+            policy: config.backfill,
+        };
+        let backfill = Backfill::new(id, job.clone(), wiring)?;
+        tasks.spawn_endless(&format!("backfill {}", job.name), backfill.run(fence.clone()));
+    }
+
     let identity = Identity {
         instance_id,
         revision: config.revision.clone(),
         started_at,
         interval: config.heartbeat_interval,
     };
-    let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone()));
+    let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone(), Arc::clone(&book)));
     let late = Late::new(plans.len());
     let chronicle = Chronicle::new(store.clone(), Arc::clone(&report), plans.clone(), Arc::clone(&late));
     let chronicling = chronicle.run(stopping.clone());
@@ -145,6 +178,7 @@ pub async fn run(
     let beat = Beat::new(Arc::clone(&report), store.clone(), fence, Arc::clone(&beats));
     let mut beating = tokio::spawn(beat.run(edges, stopping.clone()));
     let mut health = health_files(&config, &report, &stopping);
+    let kept_in = store.clone();
     let shown = Shown {
         report: Arc::clone(&report),
         beats,
@@ -173,7 +207,14 @@ pub async fn run(
         tracing::error!(fault, "a task ended unasked; the process stops");
     }
     let lease = (let_go, keeping);
-    leave(fault.is_none(), &stopping_tx, &mut pumps, beating, lease, &mut health).await;
+    let kept = async {
+        marks.look();
+        // A mark is shown once every loss before it is written.
+        if timeout(LAST_GAPS_LIMIT, book.write(&kept_in)).await == Ok(true) {
+            marks.look();
+        }
+    };
+    leave(fault.is_none(), &stopping_tx, &mut pumps, kept, beating, lease, &mut health).await;
     tracing::info!("stopped");
     match fault {
         None => Ok(()),
@@ -181,11 +222,12 @@ pub async fn run(
     }
 }
 
-/// Stops in order: sockets and sinks, the last heartbeat, the lease, the health files.
+/// Stops in order: sockets and sinks, what was lost, the last heartbeat, the lease, the health files.
 async fn leave(
     cleanly: bool,
     stopping: &watch::Sender<bool>,
     pumps: &mut Tasks,
+    kept: impl Future<Output = ()>,
     beating: JoinHandle<Beat>,
     (let_go, keeping): (oneshot::Sender<Instant>, JoinHandle<()>),
     health: &mut Tasks,
@@ -194,6 +236,7 @@ async fn leave(
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping.send(true);
     let closed = pumps.finish(PUMPS_STOP_LIMIT).await;
+    kept.await;
     // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
     if cleanly {
         match timeout(Duration::from_secs(1), beating).await {
@@ -303,7 +346,7 @@ fn sinks(
     }
     let jobs: Arc<[Arc<str>]> = config.jobs.iter().map(|job| Arc::from(&*job.name)).collect();
     let encoder = || Encoder::new(Arc::clone(symbols), Arc::clone(&jobs));
-    let rotation = Rotation::default();
+    let rotation = Rotation { age_max: config.file_age_max, ..Rotation::default() };
     let build = |sink: &SinkConfig| match sink {
         SinkConfig::Null => Ok(Sink::Null(Arc::default())),
         SinkConfig::Quotes => {

@@ -64,7 +64,8 @@ pub(super) fn split(
     record.channels = kept;
     if let (BackfillConfig::Window(window), Some(to)) = (limits.policy, record.to) {
         let window_us = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);
-        let oldest = ingest_status::Timestamp::from_microseconds(to.as_microseconds().saturating_sub(window_us));
+        let oldest =
+            ingest_status::Timestamp::from_microseconds(to.as_microseconds().saturating_sub(window_us));
         if let Some(oldest) = oldest.filter(|oldest| *oldest > record.from) {
             let part = GapRecord { id: new_id(), to: Some(oldest), ..record.clone() };
             plan.never.push((part, "older than the window of INGEST_BACKFILL".to_owned()));
@@ -110,13 +111,14 @@ fn by_holds(
             }
         }
     }
-    let part = |(channels, symbols): &(std::collections::BTreeSet<Channel>, std::collections::BTreeSet<String>)| {
-        GapRecord {
-            channels: channels.iter().map(ToString::to_string).collect(),
-            symbols: symbols.iter().cloned().collect(),
-            ..record.clone()
-        }
-    };
+    let part =
+        |(channels, symbols): &(std::collections::BTreeSet<Channel>, std::collections::BTreeSet<String>)| {
+            GapRecord {
+                channels: channels.iter().map(ToString::to_string).collect(),
+                symbols: symbols.iter().cloned().collect(),
+                ..record.clone()
+            }
+        };
     let mut parts = products(&free).iter().map(part).collect::<Vec<_>>().into_iter();
     plan.fetch = parts.next();
     let whole_is_held = plan.fetch.is_none();
@@ -132,9 +134,11 @@ fn by_holds(
 /// Whether any pair of it is free.
 pub(super) fn is_partly_free(record: &GapRecord, coverage: &JobCoverage) -> bool {
     coverage.is_nothing()
-        || record.channels.iter().filter_map(|word| word.parse::<Channel>().ok()).any(|channel| {
-            record.symbols.iter().any(|symbol| !is_held(coverage, channel, symbol))
-        })
+        || record
+            .channels
+            .iter()
+            .filter_map(|word| word.parse::<Channel>().ok())
+            .any(|channel| record.symbols.iter().any(|symbol| !is_held(coverage, channel, symbol)))
 }
 
 /// Whether any of these symbols is held on any of these channels.
@@ -170,7 +174,7 @@ pub(super) fn names(record: &GapRecord, coverage: &JobCoverage, known: &[String]
 }
 
 /// Every symbol that was seen and that the feed of `job` can carry.
-pub(super) fn known(job: &str, symbols: &Symbols) -> Vec<String> {
+pub(crate) fn known(job: &str, symbols: &Symbols) -> Vec<String> {
     let of_job = |symbol: &str| feed_channels(job, symbol).is_some_and(|channels| !channels.is_empty());
     let all = (0..u32::try_from(symbols.len()).unwrap_or(u32::MAX)).map(alpaca_feed::symbol::SymbolId);
     all.map(|id| symbols.name(id)).filter(|name| of_job(name)).map(|name| name.to_string()).collect()

@@ -169,7 +169,8 @@ pub fn feed_channels(name: &str, symbol: &str) -> Option<Vec<&'static str>> {
 }
 
 impl Feed {
-    fn history(&self, base: &str) -> Result<History, &'static str> {
+    fn history(&self, base: &Result<String, &'static str>) -> Result<History, &'static str> {
+        let base = base.as_ref().map_err(|why| *why)?.clone();
         let name = self.history.ok_or("Alpaca keeps no history of this feed")?;
         let (path, feed) = match self.class {
             Class::Stocks => ("/v2/stocks", Some(name)),
@@ -177,7 +178,7 @@ impl Feed {
             Class::Options => ("/v1beta1/options", None),
             Class::News => ("/v1beta1/news", None),
         };
-        Ok(History { base: base.to_owned(), path, channels: self.class.kept_channels(), feed })
+        Ok(History { base, path, channels: self.class.kept_channels(), feed })
     }
 }
 
@@ -188,7 +189,7 @@ pub(super) fn jobs(raw: &Raw, problems: &mut Problems) -> Option<Vec<JobConfig>>
     let channels = channels(raw, problems);
     let codec = codec(raw, problems);
     let base = base_url(raw, problems);
-    let data = data_url(raw, problems);
+    let data = data_url(raw, base.as_ref(), problems);
     let credentials = credentials(raw, base.as_ref(), problems);
     let (feeds, channels, codec, base, credentials) = (feeds?, channels?, codec?, base?, credentials?);
     let data = data?;
@@ -355,7 +356,15 @@ fn base_url(raw: &Raw, problems: &mut Problems) -> Option<BaseUrl> {
     Some(BaseUrl { url: text.trim_end_matches('/').to_owned(), loopback })
 }
 
-fn data_url(raw: &Raw, problems: &mut Problems) -> Option<String> {
+/// A venue on this machine says nothing about where its history is, and must not be mixed with Alpaca's.
+fn data_url(
+    raw: &Raw,
+    stream: Option<&BaseUrl>,
+    problems: &mut Problems,
+) -> Option<Result<String, &'static str>> {
+    if raw.alpaca_data_url.is_none() && stream.is_some_and(|stream| stream.loopback) {
+        return Some(Err("ALPACA_STREAM_URL is a loopback host, and ALPACA_DATA_URL is not set"));
+    }
     let text = raw.alpaca_data_url.as_deref().unwrap_or("https://data.alpaca.markets").trim_end_matches('/');
     let uri = text.parse::<axum::http::Uri>().ok();
     let good = uri.is_some_and(|uri| {
@@ -366,7 +375,7 @@ fn data_url(raw: &Raw, problems: &mut Problems) -> Option<String> {
     if !good {
         problems.add("ALPACA_DATA_URL", text, "http://HOST[:PORT] or https://HOST[:PORT]");
     }
-    good.then(|| text.to_owned())
+    good.then(|| Ok(text.to_owned()))
 }
 
 fn credentials(raw: &Raw, base: Option<&BaseUrl>, problems: &mut Problems) -> Option<Credentials> {

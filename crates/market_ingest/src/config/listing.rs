@@ -71,6 +71,7 @@ pub const VARIABLES: &[Variable] = &[
         "quotes",
         "comma list: quotes (newest quote per symbol into the store), ndjson:DIR and parquet:DIR (every record), null",
     ),
+    plain("INGEST_FILE_MAX_AGE_S", "60", "a file of ndjson or parquet is complete after that many seconds"),
     plain(
         "PER_SYMBOL_MIN_INTERVAL_MS",
         "1000",

@@ -65,6 +65,8 @@ pub(super) struct Raw {
     #[serde(deserialize_with = "filled")]
     pub(super) ingest_backfill: Option<String>,
     #[serde(deserialize_with = "filled")]
+    pub(super) ingest_file_max_age_s: Option<String>,
+    #[serde(deserialize_with = "filled")]
     pub(super) ingest_health_dir: Option<String>,
     #[serde(deserialize_with = "filled")]
     pub(super) port: Option<String>,

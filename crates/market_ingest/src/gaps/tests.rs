@@ -22,7 +22,7 @@ fn a_record_gives_back_the_gap_that_it_was_made_of() {
 
 #[test]
 fn a_gap_waits_once_it_is_over_and_until_it_is_at_its_end() {
-    let book = GapBook::new(Vec::new());
+    let book = GapBook::new();
     book.take("iex", &gap("a", "SPY", 5, None, Cause::Pause));
     assert!(book.waiting().is_empty());
     assert_eq!(book.lasting("iex").len(), 1);
@@ -41,7 +41,7 @@ fn a_gap_waits_once_it_is_over_and_until_it_is_at_its_end() {
 
 #[test]
 fn losses_of_one_stalled_sink_are_one_gap_and_their_number_is_bounded() {
-    let book = GapBook::new(Vec::new());
+    let book = GapBook::new();
     for (n, at) in (0..500).enumerate() {
         let symbol = if n % 2 == 0 { "SPY" } else { "IBM" };
         book.take("iex", &gap(&format!("{n}"), symbol, at, Some(at + 1), Cause::Overflow));
@@ -62,7 +62,7 @@ fn losses_of_one_stalled_sink_are_one_gap_and_their_number_is_bounded() {
 
 #[test]
 fn what_is_told_to_the_store_is_the_newest_and_an_end_that_is_told_leaves_the_book() {
-    let book = GapBook::new(Vec::new());
+    let book = GapBook::new();
     book.take("iex", &gap("a", "SPY", 5, None, Cause::Pause));
     book.take("iex", &gap("a", "SPY", 5, Some(9), Cause::Pause));
     let first = book.pages().next_unwritten().unwrap();

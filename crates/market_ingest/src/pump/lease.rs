@@ -10,10 +10,11 @@ use crate::sink::Part;
 impl Pump {
     /// Looks whether the lease is ours: closes without it, dials with it.
     pub(super) fn mind_lease(&mut self) {
-        let leased = self.wiring.fence.may_write();
+        let leased = self.wiring.fence.may_write() && self.remembers();
         if self.leaving || std::mem::replace(&mut self.leased, leased) == leased || !self.state.wanted {
             return;
         }
+        self.account.stale = true;
         self.state.was_live = false;
         self.state.refused = false;
         self.lifecycle.handle_wanted(now(), leased);

@@ -59,7 +59,11 @@ fn rig(enabled: bool, jobs: Vec<JobState>) -> Rig {
         started_at: at(0),
         interval: Duration::from_secs(15),
     };
-    Rig { decisions, jobs, report: Report::new(identity, receiver, shown, Vec::new(), Fence::closed()) }
+    Rig {
+        decisions,
+        jobs,
+        report: Report::new(identity, receiver, shown, Vec::new(), Fence::closed(), GapBook::new()),
+    }
 }
 
 fn job(name: &str, wanted: bool, drained: bool, phase: Phase) -> JobState {

@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 use super::super::Part;
 use super::super::chunk::Chunk;
-use crate::lease::Fence;
 use super::super::key::Keyer;
 use super::{DrainRequest, HEALTH_BAD, HEALTH_GOOD, Outlet, Shared};
+use crate::lease::Fence;
 use crate::logging;
 
 /// Time between a failure and the next attempt.

@@ -5,10 +5,10 @@ use alpaca_feed::message::{Bar, BarSpan, Kind, Quote};
 use alpaca_feed::symbol::SymbolId;
 
 use super::super::chunk::Origin;
-use crate::lease::Fence;
 use super::super::key::Keyer;
 use super::super::overflow::Lanes;
 use super::*;
+use crate::lease::Fence;
 
 const SECOND: i64 = 1_000_000_000;
 const JOB: JobId = JobId(0);

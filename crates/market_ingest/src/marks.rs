@@ -1,0 +1,88 @@
+//! How far each job's records are kept, and what the full-rate sinks could not keep.
+//!
+//! A mark is where the gap of a crash begins. Invariant: a mark is shown only once every loss before it is a gap in the
+//! store; it is read before the losses are taken, so that none can fall between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alpaca_feed::subscription::{Channel, Subscriptions};
+use alpaca_feed::symbol::Symbols;
+use futures_util::future::select_all;
+use tokio::sync::watch;
+
+use crate::config::JobConfig;
+use crate::gaps::GapBook;
+use crate::job::JobState;
+use crate::sink::{FullRate, JobId, Lanes, Overflow};
+
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Looks, and tells the book.
+pub(crate) struct Marks {
+    pub(crate) jobs: Vec<JobConfig>,
+    pub(crate) states: Vec<watch::Receiver<JobState>>,
+    pub(crate) sinks: Vec<FullRate>,
+    pub(crate) symbols: Arc<Symbols>,
+    pub(crate) book: Arc<GapBook>,
+}
+
+impl Marks {
+    /// Looks until it is dropped.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            self.look();
+            let losses = self.sinks.iter().map(|sink| Box::pin(sink.overflowed().notified()));
+            let lost = async {
+                match losses.len() {
+                    0 => std::future::pending().await,
+                    _ => select_all(losses).await,
+                }
+            };
+            let _ = tokio::time::timeout(LOOK_EVERY, lost).await;
+        }
+    }
+
+    /// Once more; at the stop, when everything is drained.
+    pub(crate) fn look(&self) {
+        let marks: Vec<_> = (0..).map(JobId).zip(&self.jobs).map(|(id, _)| self.mark(id)).collect();
+        for overflow in self.sinks.iter().flat_map(FullRate::take_overflows) {
+            self.lose(&overflow);
+        }
+        if self.book.is_written() {
+            for (job, mark) in self.jobs.iter().zip(marks) {
+                if let Some(mark) = mark {
+                    self.book.mark(&job.name, mark);
+                }
+            }
+        }
+    }
+
+    /// Without a sink that keeps everything, what was received counts.
+    fn mark(&self, id: JobId) -> Option<i64> {
+        if self.sinks.is_empty() {
+            return self.states.get(usize::from(id.0))?.borrow().clock;
+        }
+        let marks: Option<Vec<i64>> = self.sinks.iter().map(|sink| sink.durable_to(id)).collect();
+        marks?.into_iter().min()
+    }
+
+    fn lose(&self, overflow: &Overflow) {
+        let Some(job) = self.jobs.get(usize::from(overflow.job.0)) else { return };
+        let lost = match &overflow.lanes {
+            Lanes::All => job.subscriptions.clone(),
+            Lanes::Some(lanes) => lanes
+                .iter()
+                .filter_map(|(kind, symbol)| {
+                    let channel: Channel = crate::filter::channel_of(*kind)?.parse().ok()?;
+                    let symbol =
+                        symbol.map_or_else(|| "*".to_owned(), |id| self.symbols.name(id).to_string());
+                    Some((channel, symbol))
+                })
+                .collect::<Subscriptions>(),
+        };
+        tracing::warn!(job = job.name, records = overflow.records, "records were lost; they become a gap");
+        self.book.lose(&job.name, &lost, overflow.from_ts, overflow.to_ts);
+    }
+}

@@ -1,0 +1,142 @@
+//! The pump's side of the gap ledger: tells it what is received and when the market's time moves, and hands what it
+//! says to the book of gaps.
+//!
+//! What comes back ends its gap not with the first record, which may be a late print, but once some have come.
+
+use std::time::Duration;
+
+use alpaca_feed::gap_ledger::{Cause, Gap, GapLedger};
+use alpaca_feed::lifecycle::Failure;
+use alpaca_feed::subscription::Subscriptions;
+use tokio::time::Instant;
+
+use super::Pump;
+use super::vigil::wall_ts;
+use crate::backfill;
+
+/// So many records tell the time after a return…
+const RECORDS_TELL: u32 = 16;
+/// …or whatever has come this long after it…
+const SOME_TELL_AFTER: Duration = Duration::from_secs(1);
+/// …and if nothing has come by then, the clock on the wall does.
+const WALL_TELLS_AFTER: Duration = Duration::from_secs(5);
+
+/// What a pump keeps for its account.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// None before the lease and the memory of it are there.
+    ledger: Option<GapLedger>,
+    /// Of the memory that the ledger was begun with.
+    epoch: u64,
+    /// What is received may have changed.
+    pub(super) stale: bool,
+    /// Since when something has come back and its gap lasts, and how many records came since.
+    returned: Option<(Instant, u32)>,
+    /// Symbols that were known at the last look, where some are held apart from all.
+    known: usize,
+}
+
+impl Account {
+    /// A turn brought so many records that tell the time, of which this is the newest.
+    pub(super) fn take_time(&mut self, newest: i64, records: u32) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.handle_time(newest);
+        }
+        if let Some((_, came)) = &mut self.returned {
+            *came = came.saturating_add(records);
+        }
+    }
+}
+
+impl Pump {
+    /// Whether what the last producer left is known under the present lease.
+    pub(super) fn remembers(&self) -> bool {
+        self.wiring.memory.borrow().epoch == self.wiring.fence.epoch()
+    }
+
+    /// Once a turn. What a process misses after it begins to leave is the next one's to know.
+    pub(super) fn keep_account(&mut self) {
+        if self.leaving || !self.leased {
+            return;
+        }
+        self.begin_ledger();
+        // A symbol that is held apart from all may have been seen for the first time.
+        self.account.stale |= self.filter.holds_anything() && self.account.known != self.wiring.symbols.len();
+        let Some(mut ledger) = self.account.ledger.take() else { return };
+        if std::mem::take(&mut self.account.stale) {
+            self.account.known = self.wiring.symbols.len();
+            let (received, apart) = self.received();
+            ledger.handle_received(&received, &apart, self.cause());
+        }
+        self.end_what_returned(&mut ledger);
+        while let Some(gap) = ledger.poll_change() {
+            self.tell_gap(&gap);
+            self.wiring.book.take(&self.job.name, &gap);
+        }
+        self.state.clock = ledger.clock();
+        self.account.ledger = Some(ledger);
+    }
+
+    fn begin_ledger(&mut self) {
+        let memory = self.wiring.memory.borrow();
+        if memory.epoch == self.account.epoch || memory.epoch != self.wiring.fence.epoch() {
+            return;
+        }
+        let job = &self.job;
+        let earlier = self.wiring.book.lasting(&job.name);
+        let received_to = memory.received_to.get(&job.name).copied();
+        let prefix = format!("{}-{:06}", job.name, memory.epoch);
+        let ledger = GapLedger::new(&prefix, &job.subscriptions, earlier, received_to);
+        self.account =
+            Account { ledger: Some(ledger), epoch: memory.epoch, stale: true, ..Account::default() };
+    }
+
+    /// What comes in by name or by `*`, and what of `*` is held apart.
+    fn received(&self) -> (Subscriptions, Subscriptions) {
+        let known = if self.filter.holds_anything() {
+            backfill::known(&self.job.name, &self.wiring.symbols)
+        } else {
+            Vec::new()
+        };
+        let apart = self.filter.apart(&self.job.subscriptions, &known);
+        if !self.state.wanted || !self.lifecycle.is_live() {
+            return (Subscriptions::default(), apart);
+        }
+        (self.filter.desired(self.lifecycle.subscribed()), apart)
+    }
+
+    fn cause(&self) -> Cause {
+        match self.lifecycle.reason() {
+            _ if !self.state.wanted || self.lifecycle.is_live() => Cause::Pause,
+            Some(Failure::Mute) => Cause::Mute,
+            _ => Cause::Disconnect,
+        }
+    }
+
+    fn end_what_returned(&mut self, ledger: &mut GapLedger) {
+        if !ledger.awaits_time() {
+            self.account.returned = None;
+            return;
+        }
+        let (since, came) = *self.account.returned.get_or_insert((Instant::now(), 0));
+        let waited = since.elapsed();
+        let told = came >= RECORDS_TELL || (came > 0 && waited >= SOME_TELL_AFTER);
+        match ledger.clock() {
+            Some(clock) if told => ledger.handle_returned(clock),
+            _ if waited >= WALL_TELLS_AFTER => ledger.handle_returned(wall_ts()),
+            _ => {}
+        }
+    }
+
+    fn tell_gap(&self, gap: &Gap) {
+        let (job, id, cause) = (&*self.job.name, &*gap.id, gap.cause.as_str());
+        let (symbols, channels) = (gap.symbols.len(), gap.channels.len());
+        match gap.to {
+            None => tracing::info!(job, gap = id, cause, symbols, channels, "gap_opened"),
+            Some(to) => {
+                let lasted_s = to.saturating_sub(gap.from) as f64 / 1e9;
+                tracing::info!(job, gap = id, cause, symbols, channels, lasted_s, "gap_over");
+            }
+        }
+    }
+}
