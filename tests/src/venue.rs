@@ -22,13 +22,13 @@ impl Venue {
     /// Starts the simulator on free loopback ports with these further arguments.
     ///
     /// # Panics
-    /// When it does not come up within ten seconds.
+    /// When it does not come up within a minute: a tape of a whole day takes its time on a loaded machine.
     #[must_use]
     pub fn start(arguments: &[&str]) -> Self {
         let mut command = Command::new(binary::path("alpaca-sim"));
         command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]).args(arguments);
         let mut process = Process::spawn(&mut command);
-        let first = wait_for("the simulator's first line", Duration::from_secs(10), || {
+        let first = wait_for("the simulator's first line", Duration::from_secs(60), || {
             assert!(process.is_running(), "alpaca-sim ended: {}", process.stderr());
             process.stdout().first().map(|line| line.text.clone())
         });
