@@ -152,6 +152,8 @@ impl Pump {
     ) -> Self {
         let state = JobState::new(&job.name, now_utc(), Instant::now().into_std());
         let nothing_held = Coverage::new(&[]).job(&job.name);
+        let mut watchdog = Watchdog::new(job.market, mute_after);
+        watchdog.handle_desired(now(), &job.subscriptions);
         Self {
             id,
             plan: job.plan(),
@@ -159,7 +161,7 @@ impl Pump {
             decided: None,
             awaited: Subscriptions::default(),
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
-            watchdog: Watchdog::new(job.market, mute_after),
+            watchdog,
             watch_told: vigil::Told::Held,
             account: account::Account::default(),
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
@@ -290,7 +292,9 @@ impl Pump {
             // What is held again is no longer awaited.
             self.awaited = self.awaited.difference(&self.awaited.difference(&desired));
             self.state.paused_symbols = self.filter.paused_symbols(&self.job.subscriptions);
-            self.watchdog.handle_desired(now(), &desired);
+            if desired != *self.lifecycle.desired() {
+                self.watchdog.handle_desired(now(), &desired);
+            }
             self.lifecycle.handle_subscriptions(now(), desired);
         } else {
             self.state.paused_symbols = Vec::new();
