@@ -45,9 +45,9 @@ fn toggles(last: &str) {
     let venue = Venue::start(BUSY);
     let producer = Setup::new(&venue, dir.path()).var("INGEST_ENABLED_FILE", flag.display()).start();
     producer.wait_live();
-    let seq = |producer: &Producer| producer.metric("market_ingest_heartbeat_timestamp_seconds");
-    wait_for("a first heartbeat", Duration::from_secs(10), || seq(&producer));
-    let beats_before = sqlite::heartbeat(&store(dir.path())).unwrap()["seq"].as_i64().unwrap();
+    let first =
+        wait_for("a first heartbeat", Duration::from_secs(10), || sqlite::heartbeat(&store(dir.path())));
+    let beats_before = first["seq"].as_i64().unwrap();
     let dials_before = venue.events("tcp_open").len();
 
     let start = Instant::now();

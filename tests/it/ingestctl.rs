@@ -261,6 +261,10 @@ fn without_a_producer_the_hold_is_written_and_obeyed_by_the_next_one() {
 
     let producer = setup(&venue, dir.path()).start();
     producer.wait_status("paused", Duration::from_secs(5), |status| status["status"] == "paused");
+    let store = dir.path().join("store.db");
+    wait_for("its heartbeat", Duration::from_secs(5), || {
+        (sqlite::heartbeat(&store)?["status"] == "paused").then_some(())
+    });
     operator.says(&["status"], 0, &["paused by control:all-ann (ann): upgrade"]);
     assert_eq!(venue.events("tcp_open").len(), dials, "the next one did not even dial");
 }

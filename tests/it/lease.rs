@@ -249,8 +249,8 @@ fn after_a_long_stop(place: &Place) {
     wait_for("the take-over", TAKE_OVER_LIMIT + LIMIT, || new.log("lease_taken").pop());
     new.wait_live();
     wait_for("the new one's quote", LIMIT, || place.quote(of_new));
+    wait_for("its heartbeat", LIMIT, || (place.heartbeat()?["epoch"] == 2).then_some(()));
     let mut witness = Witness::of(place);
-    witness.wait("its heartbeat", LIMIT, || place.heartbeat().unwrap()["epoch"] == 2);
     let (quote, dials) = (place.quote(of_old), venue.events("tcp_open").len());
 
     old.process.signal("CONT");

@@ -380,7 +380,8 @@ fn a_pause_survives_a_restart() {
         bench.restart();
         let job = bench.wait_word("crypto-us", "paused", LIMIT);
         assert_eq!(job["reason"], "bad prints");
-        bench.wait_flow("iex", LIMIT);
+        // The lease of a process that was killed ends first.
+        bench.wait_flow("iex", LIMIT + Duration::from_secs(15));
         assert_eq!(bench.venue.since(mark, CRYPTO), Vec::<Value>::new(), "not one dial");
         let open = bench.rows("SELECT id FROM market_ingest_history WHERE resumed_at IS NULL");
         bench.release("c");

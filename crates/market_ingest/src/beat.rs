@@ -50,6 +50,16 @@ impl Beat {
     /// Writes until the process stops, then returns itself for [`Self::last`].
     pub(crate) async fn run(mut self, edges: Arc<Notify>, mut stopping: watch::Receiver<bool>) -> Self {
         loop {
+            if !self.fence.may_write() {
+                tokio::select! {
+                    biased;
+                    _ = stopping.wait_for(|stop| *stop) => return self,
+                    // The lease itself is an edge.
+                    () = edges.notified() => {}
+                    () = tokio::time::sleep(RETRY_AFTER) => {}
+                }
+                continue;
+            }
             let written = tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stop| *stop) => return self,

@@ -46,10 +46,11 @@ impl Fence {
         Self(Arc::default())
     }
 
+    /// That of a process which holds the lease for an hour.
     #[cfg(test)]
-    pub(crate) fn open() -> Self {
+    pub(crate) fn held(epoch: i64) -> Self {
         let fence = Self::closed();
-        fence.reopen(1);
+        fence.set(Some((epoch, since_boot() + Duration::from_secs(3600))));
         fence
     }
 
@@ -258,7 +259,7 @@ mod tests {
     fn a_fence_opens_with_a_pass_and_closes_by_the_clock_alone() {
         let fence = Fence::closed();
         assert_eq!((fence.may_write(), fence.epoch(), fence.pass()), (false, 0, None));
-        fence.set(Some((7, since_boot() + Duration::from_secs(60))));
+        let fence = Fence::held(7);
         assert_eq!((fence.clone().may_write(), fence.epoch(), fence.pass()), (true, 7, Some(7)));
         fence.set(Some((7, since_boot())));
         assert_eq!((fence.may_write(), fence.epoch(), fence.pass()), (false, 7, None));

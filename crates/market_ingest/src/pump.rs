@@ -523,7 +523,7 @@ impl Pump {
     /// woken only by what it should say at once.
     fn publish(&mut self) {
         let phase_before = std::mem::replace(&mut self.state.phase, self.lifecycle.phase());
-        self.state.reason = match (&self.held_because, self.lifecycle.reason()) {
+        let reason = match (&self.held_because, self.lifecycle.reason()) {
             (None, _) if !self.leased => Some(self.waits_for_lease()),
             (None, Some(failure)) => Some(failure.to_string()),
             (None, None) if self.lifecycle.is_settled() && !self.awaited.is_empty() => {
@@ -534,12 +534,14 @@ impl Pump {
             }
             (because, _) => because.clone(),
         };
+        let reason_before = std::mem::replace(&mut self.state.reason, reason);
         self.tell_pause();
         self.tell_effect();
         let now = Instant::now();
         let aspect = self.state.aspect();
         let changed = aspect != self.shown;
-        if !changed && self.state.phase == phase_before && now < self.shown_at + PUBLISH_INTERVAL {
+        let same = !changed && self.state.phase == phase_before && self.state.reason == reason_before;
+        if same && now < self.shown_at + PUBLISH_INTERVAL {
             return;
         }
         if aspect.status != self.shown.status {

@@ -96,13 +96,14 @@ fn one_winner(config: &StoreConfig) {
     // It ends by itself.
     let (new, new_store) = &stores[0];
     assert!(matches!(run(new_store, new, TTL), Taking::Held(lease) if lease.holder == old));
-    wait_for("the end of the lease", LIMIT, || match run(new_store, new, TTL) {
-        Taking::Taken { epoch } => Some(assert_eq!(epoch, 5)),
+    let epoch = wait_for("the end of the lease", LIMIT, || match run(new_store, new, TTL) {
+        Taking::Taken { epoch } => Some(epoch),
         Taking::Held(lease) => {
             assert_eq!((lease.holder, lease.epoch), (old.clone(), 4));
             None
         }
     });
+    assert_eq!(epoch, 5);
     let Renewal::Lost(by) = renew(&old_store, &old, 4) else { panic!("it is somebody else's") };
     assert_eq!((&by.holder, by.epoch), (new, 5));
 

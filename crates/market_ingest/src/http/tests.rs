@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::StoreConfig;
 use crate::job::JobState;
+use crate::lease::Fence;
 use crate::report::Identity;
 
 const HERE: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -59,7 +60,7 @@ impl Rig {
         };
         let (stopping, stopped) = watch::channel(false);
         let shown = Shown {
-            report: Arc::new(Report::new(identity, decided, shown_jobs, Vec::new())),
+            report: Arc::new(Report::new(identity, decided, shown_jobs, Vec::new(), Fence::held(1))),
             beats: Arc::default(),
             store,
             access: Arc::new(Access::new(None, HERE, false)),

@@ -23,7 +23,7 @@ impl Desk {
 
     fn sink(&self, rotation: Rotation) -> FullRate {
         let encoder = Encoder::new(Arc::clone(&self.symbols), [Arc::from("iex")].into());
-        let (dir, fence) = (self.dir.path().join("made"), Fence::open());
+        let (dir, fence) = (self.dir.path().join("made"), Fence::held(1));
         let files = Files::new(dir, Ndjson::new(encoder), rotation, fence.clone());
         let (front, outlet) = FullRate::new("ndjson", 1 << 20);
         tokio::spawn(Courier::new(outlet, fence, files).run());

@@ -72,7 +72,7 @@ impl Destination for Fake {
 fn sink(bytes_max: usize, outside: Outside) -> (FullRate, Arc<Mutex<Outside>>, Fence) {
     let (front, outlet) = FullRate::new("fake", bytes_max);
     let outside = Arc::new(Mutex::new(outside));
-    let fence = Fence::open();
+    let fence = Fence::held(1);
     let fake = Fake { outside: Arc::clone(&outside), written: Vec::new() };
     tokio::spawn(Courier::new(outlet, fence.clone(), fake).run());
     (front, outside, fence)

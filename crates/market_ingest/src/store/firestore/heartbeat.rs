@@ -59,8 +59,6 @@ impl FirestoreStore {
 }
 
 fn epoch_of(document: &api::Document) -> Option<i64> {
-    match document.fields.get("epoch")?.value_type.as_ref()? {
-        ValueType::IntegerValue(epoch) => Some(*epoch),
-        _ => None,
-    }
+    let value = document.fields.get("epoch")?.value_type.as_ref()?;
+    if let ValueType::IntegerValue(epoch) = value { Some(*epoch) } else { None }
 }
