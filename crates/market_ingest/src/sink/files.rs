@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use tokio::task::JoinHandle;
+use anyhow::bail;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use crate::lease::Fence;
@@ -65,12 +65,14 @@ pub struct Files<F> {
     fence: Fence,
     /// Away while it is at work.
     desk: Option<Desk<F>>,
-    busy: Option<JoinHandle<(Option<Desk<F>>, anyhow::Result<Done>)>>,
+    busy: Option<Busy<F>>,
     /// What a call wrote whose caller had left.
     landed: HashSet<u64>,
     bytes: u64,
     opened: Option<Instant>,
 }
+
+type Busy<F> = JoinHandle<(Desk<F>, anyhow::Result<Done>)>;
 
 #[derive(Debug)]
 struct Desk<F> {
@@ -91,7 +93,7 @@ impl<F: Format> Files<F> {
         let naming = Naming::new(dir, F::EXTENSION);
         let busy = tokio::task::spawn_blocking(move || {
             sweep(&naming.dir, F::EXTENSION);
-            (Some(Desk { format, naming }), Ok(Done::Finished))
+            (Desk { format, naming }, Ok(Done::Finished))
         });
         Self { rotation, fence, desk: None, busy: Some(busy), landed: HashSet::new(), bytes: 0, opened: None }
     }
@@ -115,16 +117,21 @@ impl<F: Format> Files<F> {
             if done.is_err() {
                 desk.format.discard();
             }
-            (Some(desk), done)
+            (desk, done)
         }));
         self.joined().await.map(drop)
     }
 
     async fn joined(&mut self) -> anyhow::Result<Done> {
         let Some(busy) = &mut self.busy else { return Ok(Done::Finished) };
-        let (desk, done) = busy.await.context("the writer died")?;
+        let ended = busy.await;
         self.busy = None;
-        self.desk = desk;
+        let (desk, done) = match ended.map_err(JoinError::try_into_panic) {
+            Ok(ended) => ended,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => bail!("the process is leaving"),
+        };
+        self.desk = Some(desk);
         match &done {
             Ok(Done::Wrote { bytes, .. }) => {
                 self.bytes += bytes;

@@ -13,7 +13,8 @@ use alpaca_feed::symbol::{SymbolId, Symbols};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::chunk::Record;
+use super::JobId;
+use super::chunk::{Origin, Record};
 use super::key::{KeyWriter, letter};
 
 /// The names of symbols, remembered so that the shared table is asked once per name.
@@ -46,6 +47,8 @@ pub struct Encoder {
     keys: KeyWriter,
     text: Text,
     key: Vec<u8>,
+    envelope: Vec<u8>,
+    envelope_of: Option<(JobId, Origin, u64)>,
 }
 
 impl Encoder {
@@ -53,12 +56,22 @@ impl Encoder {
     #[must_use]
     pub fn new(symbols: Arc<Symbols>, jobs: Arc<[Arc<str>]>) -> Self {
         let names = Names::new(symbols);
-        Self { names, jobs, keys: KeyWriter::default(), text: Text::default(), key: Vec::new() }
+        Self {
+            names,
+            jobs,
+            keys: KeyWriter::default(),
+            text: Text::default(),
+            key: Vec::new(),
+            envelope: Vec::new(),
+            envelope_of: None,
+        }
     }
 
     /// The record's key, valid until the next call.
     pub fn key(&mut self, record: &Record<'_>) -> &str {
-        self.take_key(record);
+        self.key.clear();
+        let symbol = record.event.symbol().map_or("", |symbol| self.names.name(symbol));
+        self.keys.write(&mut self.key, record.event, symbol, record.ordinal);
         str::from_utf8(&self.key).unwrap_or_default()
     }
 
@@ -75,41 +88,51 @@ impl Encoder {
 
     /// Appends the record as one object, without a line end.
     pub fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>, epoch: u64) {
-        self.take_key(record);
         let event = record.event;
-        out.extend_from_slice(b"{\"type\":");
+        put(out, b"{\"type\":");
         string(out, letter(event));
         if let Some(symbol) = event.symbol() {
-            out.extend_from_slice(b",\"symbol\":");
+            put(out, b",\"symbol\":");
             string(out, self.names.name(symbol));
         }
-        out.extend_from_slice(b",\"ts\":");
+        put(out, b",\"ts\":");
         self.text.time(out, event.ts());
-        out.extend_from_slice(b",\"received_ts\":");
+        put(out, b",\"received_ts\":");
         match received_ts(event) {
             Some(ts) => self.text.time(out, ts),
-            None => out.extend_from_slice(b"null"),
+            None => put(out, b"null"),
         }
         self.message(out, event);
-        out.extend_from_slice(b",\"job\":");
-        string(out, self.jobs.get(usize::from(record.job.0)).map_or("", |name| name));
-        out.extend_from_slice(b",\"origin\":\"");
-        out.extend_from_slice(record.origin.as_str().as_bytes());
-        out.extend_from_slice(b"\",\"epoch\":");
-        self.text.whole(out, epoch);
+        self.envelope(out, record, epoch);
         if let Some(seq) = record.seq {
-            out.extend_from_slice(b",\"seq\":");
+            put(out, b",\"seq\":");
             self.text.whole(out, seq);
         }
-        out.extend_from_slice(b",\"key\":");
-        string(out, str::from_utf8(&self.key).unwrap_or_default());
-        out.push(b'}');
+        put(out, b",\"key\":\"");
+        let begin = out.len();
+        let symbol = event.symbol().map_or("", |symbol| self.names.name(symbol));
+        self.keys.write(out, event, symbol, record.ordinal);
+        if needs_escape(&out[begin..]) {
+            let key = out.split_off(begin);
+            escape(out, &key);
+        }
+        put(out, b"\"}");
     }
 
-    fn take_key(&mut self, record: &Record<'_>) {
-        self.key.clear();
-        let symbol = record.event.symbol().map_or("", |symbol| self.names.name(symbol));
-        self.keys.write(&mut self.key, record.event, symbol, record.ordinal);
+    /// What is the same in record after record.
+    fn envelope(&mut self, out: &mut Vec<u8>, record: &Record<'_>, epoch: u64) {
+        let of = (record.job, record.origin, epoch);
+        if self.envelope_of != Some(of) {
+            self.envelope.clear();
+            put(&mut self.envelope, b",\"job\":");
+            string(&mut self.envelope, self.jobs.get(usize::from(record.job.0)).map_or("", |name| name));
+            put(&mut self.envelope, b",\"origin\":\"");
+            self.envelope.extend_from_slice(record.origin.as_str().as_bytes());
+            put(&mut self.envelope, b"\",\"epoch\":");
+            self.text.whole(&mut self.envelope, epoch);
+            self.envelope_of = Some(of);
+        }
+        out.extend_from_slice(&self.envelope);
     }
 
     /// The fields of the message, each with a comma before it.
@@ -163,7 +186,7 @@ impl Encoder {
                 text.levels(out, "b", &book.bids);
                 text.levels(out, "a", &book.asks);
                 if book.reset {
-                    out.extend_from_slice(b",\"r\":true");
+                    put(out, b",\"r\":true");
                 }
             }
             Event::Pricing(p) => {
@@ -249,7 +272,7 @@ impl Text {
         // Ten digits, of which the first is left out.
         let digits = self.whole.format(1_000_000_000 + nanoseconds);
         out.extend_from_slice(&digits.as_bytes()[1..]);
-        out.extend_from_slice(b"Z\"");
+        put(out, b"Z\"");
     }
 
     fn whole(&mut self, out: &mut Vec<u8>, number: u64) {
@@ -265,7 +288,7 @@ impl Text {
         } else if number.is_finite() {
             out.extend_from_slice(self.float.format_finite(number).as_bytes());
         } else {
-            out.extend_from_slice(b"null");
+            put(out, b"null");
         }
     }
 
@@ -293,21 +316,33 @@ impl Text {
     }
 
     fn trade(&mut self, out: &mut Vec<u8>, trade: &Trade) {
-        self.id(out, "i", trade.id);
-        code(out, "x", trade.exchange);
-        self.numbers(out, [("p", trade.price), ("s", trade.size)]);
+        if let Some(id) = trade.id {
+            put(out, b",\"i\":");
+            self.whole(out, id);
+        }
+        code(out, b",\"x\":\"", trade.exchange);
+        put(out, b",\"p\":");
+        self.number(out, trade.price);
+        put(out, b",\"s\":");
+        self.number(out, trade.size);
         conditions(out, &trade.conditions);
-        code(out, "z", trade.tape);
-        code(out, "tks", trade.taker_side);
+        code(out, b",\"z\":\"", trade.tape);
+        code(out, b",\"tks\":\"", trade.taker_side);
     }
 
     fn quote(&mut self, out: &mut Vec<u8>, quote: &Quote) {
-        code(out, "bx", quote.bid_exchange);
-        self.numbers(out, [("bp", quote.bid_price), ("bs", quote.bid_size)]);
-        code(out, "ax", quote.ask_exchange);
-        self.numbers(out, [("ap", quote.ask_price), ("as", quote.ask_size)]);
+        code(out, b",\"bx\":\"", quote.bid_exchange);
+        put(out, b",\"bp\":");
+        self.number(out, quote.bid_price);
+        put(out, b",\"bs\":");
+        self.number(out, quote.bid_size);
+        code(out, b",\"ax\":\"", quote.ask_exchange);
+        put(out, b",\"ap\":");
+        self.number(out, quote.ask_price);
+        put(out, b",\"as\":");
+        self.number(out, quote.ask_size);
         conditions(out, &quote.conditions);
-        code(out, "z", quote.tape);
+        code(out, b",\"z\":\"", quote.tape);
     }
 
     fn bar(&mut self, out: &mut Vec<u8>, bar: &Bar) {
@@ -327,9 +362,9 @@ impl Text {
     fn levels(&mut self, out: &mut Vec<u8>, field: &str, levels: &[Level]) {
         name(out, field);
         list(out, levels, |out, level| {
-            out.extend_from_slice(b"{\"p\":");
+            put(out, b"{\"p\":");
             self.number(out, level.price);
-            out.extend_from_slice(b",\"s\":");
+            put(out, b",\"s\":");
             self.number(out, level.size);
             out.push(b'}');
         });
@@ -338,9 +373,9 @@ impl Text {
 
 #[inline]
 fn name(out: &mut Vec<u8>, field: &str) {
-    out.extend_from_slice(b",\"");
+    put(out, b",\"");
     out.extend_from_slice(field.as_bytes());
-    out.extend_from_slice(b"\":");
+    put(out, b"\":");
 }
 
 fn field(out: &mut Vec<u8>, field: &str, text: &str) {
@@ -354,26 +389,37 @@ fn filled(out: &mut Vec<u8>, name: &str, text: &str) {
     }
 }
 
+/// The field whose name and opening quote these are, if the message has it.
 #[inline]
-fn code(out: &mut Vec<u8>, name: &str, code: Code) {
-    filled(out, name, code.as_str());
+fn code<const LEN: usize>(out: &mut Vec<u8>, begin: &[u8; LEN], code: Code) {
+    if code.is_empty() {
+        return;
+    }
+    put(out, begin);
+    let text = code.as_str();
+    if needs_escape(text.as_bytes()) {
+        escape(out, text.as_bytes());
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
 }
 
 fn conditions(out: &mut Vec<u8>, conditions: &Conditions) {
-    if !conditions.is_empty() {
-        name(out, "c");
-        out.push(b'[');
-        for (index, letter) in conditions.as_str().bytes().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            match letter {
-                b'"' | b'\\' | 0..0x20 => string(out, char::from(letter).encode_utf8(&mut [0; 4])),
-                _ => out.extend_from_slice(&[b'"', letter, b'"']),
-            }
-        }
-        out.push(b']');
+    if conditions.is_empty() {
+        return;
     }
+    put(out, b",\"c\":");
+    let mut before = b'[';
+    for letter in conditions.as_str().bytes() {
+        out.push(before);
+        match letter {
+            b'"' | b'\\' | 0..0x20 => string(out, char::from(letter).encode_utf8(&mut [0; 4])),
+            _ => put(out, &[b'"', letter, b'"']),
+        }
+        before = b',';
+    }
+    out.push(b']');
 }
 
 /// What does not fit a flat message: conditions are a list, everything else is one text.
@@ -415,25 +461,37 @@ fn list<T>(out: &mut Vec<u8>, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T
 #[inline]
 fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        escape(out, text);
+    if needs_escape(text.as_bytes()) {
+        escape(out, text.as_bytes());
     } else {
         out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');
 }
 
+/// A text of a length that the compiler knows, which makes it a few stores.
+#[inline(always)]
+fn put<const LEN: usize>(out: &mut Vec<u8>, text: &[u8; LEN]) {
+    out.extend_from_slice(text);
+}
+
+/// Looks at every byte, which is faster than leaving at the first.
+#[inline]
+fn needs_escape(text: &[u8]) -> bool {
+    text.iter().fold(false, |found, byte| found | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\'))
+}
+
 #[cold]
-fn escape(out: &mut Vec<u8>, text: &str) {
+fn escape(out: &mut Vec<u8>, text: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in text.bytes() {
+    for byte in text {
         match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
             0..0x20 => {
-                out.extend_from_slice(b"\\u00");
+                put(out, b"\\u00");
                 out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
             }
-            _ => out.push(byte),
+            _ => out.push(*byte),
         }
     }
 }

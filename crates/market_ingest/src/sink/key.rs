@@ -7,6 +7,7 @@
 //! complete. Neither the receipt time nor the origin enters a key: REST has no receipt time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
@@ -15,7 +16,7 @@ use jiff::tz::TimeZone;
 
 /// An equal of the last so many records that need ordinals is recognised; equals share their time, so they come close
 /// together.
-const EQUALS_KEPT: usize = 1 << 17;
+const EQUALS_KEPT: usize = 1 << 16;
 
 /// Counts equal records in one contiguous reading of one job: a live stream, or one fetch.
 #[derive(Clone, Debug, Default)]
@@ -56,19 +57,18 @@ impl Keyer {
         let mut identity = Content(content_hash(event));
         identity.word(event.symbol().map_or(u64::MAX, |symbol| u64::from(symbol.0)));
         identity.time(event.ts());
-        let before = match self.young.get_mut(&identity.0) {
-            Some(count) => {
-                *count += 1;
-                return *count;
-            }
-            None => self.old.get(&identity.0).copied(),
-        };
         if self.young.len() >= EQUALS_KEPT {
-            self.old = mem::take(&mut self.young);
+            // The elder's table is used again: no allocation once both are grown.
+            mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
-        let ordinal = before.map_or(0, |last| last + 1);
-        self.young.insert(identity.0, ordinal);
-        ordinal
+        match self.young.entry(identity.0) {
+            Entry::Occupied(mut count) => {
+                *count.get_mut() += 1;
+                *count.get()
+            }
+            Entry::Vacant(count) => *count.insert(self.old.get(&identity.0).map_or(0, |last| last + 1)),
+        }
     }
 }
 
@@ -224,12 +224,12 @@ fn exchange<'a>(event: &'a Event, trade: &'a Trade) -> &'a str {
 
 fn hexadecimal(out: &mut Vec<u8>, number: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend(
-        number
-            .to_be_bytes()
-            .iter()
-            .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
-    );
+    let mut text = [0; 16];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    out.extend_from_slice(&text);
 }
 
 /// A hash of all that the message says but symbol, time and receipt time; part of the contract, so it never changes.
@@ -301,6 +301,12 @@ fn bits(number: f64) -> u64 {
     (number + 0.0).to_bits()
 }
 
+/// At most eight bytes, the first lowest.
+#[inline]
+fn short(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
 /// A hash in the making: each word is folded in by one wide multiplication.
 struct Content(u64);
 
@@ -338,13 +344,17 @@ impl Content {
         }
     }
 
+    /// A short text is one word with its length at the top; a longer one begins with its length, which no short one
+    /// can be taken for.
     #[inline]
     fn bytes(&mut self, bytes: &[u8]) {
+        if bytes.len() < 8 {
+            self.word(short(bytes) | (bytes.len() as u64) << 56);
+            return;
+        }
         self.word(bytes.len() as u64);
         for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.word(u64::from_le_bytes(word));
+            self.word(short(chunk));
         }
     }
 

@@ -108,12 +108,16 @@ impl<D: Destination> Courier<D> {
             let now = Instant::now();
             self.retry_at = self.retry_at.filter(|at| now < *at);
             if self.retry_at.is_none() {
+                if self.finish_is_due(now) {
+                    self.finish().await;
+                    continue;
+                }
                 let batch = self.next_batch(now);
                 if !batch.is_empty() {
                     self.write(batch).await;
                     continue;
                 }
-                if self.finish_is_due(now) {
+                if self.finish_is_wanted() {
                     self.finish().await;
                     continue;
                 }
@@ -187,18 +191,18 @@ impl<D: Destination> Courier<D> {
         }
     }
 
-    fn finish_is_due(&mut self, now: Instant) -> bool {
-        if self.unfinished.is_empty() {
-            return false;
-        }
-        let (starved, bytes_max) = {
-            let mut queue = self.shared.queue();
-            (queue.take_starved(), queue.bytes_max())
-        };
-        starved
-            || self.unfinished_bytes >= bytes_max / 2
-            || self.destination.finish_at().is_some_and(|at| at <= now)
-            || self.requests.iter().any(|request| self.owes_durability(request))
+    /// Also while more and more comes: what is not durable takes up room.
+    fn finish_is_due(&self, now: Instant) -> bool {
+        !self.unfinished.is_empty()
+            && (self.unfinished_bytes >= self.shared.queue().bytes_max() / 2
+                || self.destination.finish_at().is_some_and(|at| at <= now))
+    }
+
+    /// Once everything that waited is written: for those who wait for it to be durable, or for room.
+    fn finish_is_wanted(&self) -> bool {
+        !self.unfinished.is_empty()
+            && (self.shared.queue().take_starved()
+                || self.requests.iter().any(|request| self.owes_durability(request)))
     }
 
     async fn finish(&mut self) {

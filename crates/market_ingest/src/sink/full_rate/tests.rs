@@ -294,3 +294,16 @@ async fn behind_a_shut_fence_nothing_is_written_and_everything_is_told() {
     sink.clone().drain(whole()).await;
     assert_eq!(outside.lock().unwrap().durable, [(3, Origin::Live, Some(2), 0)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_is_made_durable_also_while_more_and_more_comes() {
+    let (sink, outside, _) = sink(64 << 10, Outside { holds: true, ..Outside::default() });
+    for ts in 0..100 {
+        // Closed chunks wait at every moment, and no drain asks for anything.
+        sink.accept(JOB, &quotes([ts; 50]));
+        sink.shared.queue().seal(JOB);
+        eventually("room", || sink.bytes() < 48 << 10).await;
+    }
+    assert_eq!(sink.counts().dropped.load(Ordering::Relaxed), 0);
+    assert!(outside.lock().unwrap().finished >= 5);
+}
