@@ -47,6 +47,7 @@ const JOB_TYPES: &[(&str, &str)] = &[
     ("connected", "bool"),
     ("subscribed", "int"),
     ("last_event_ts", "DatetimeWithNanoseconds"),
+    ("received_to", "DatetimeWithNanoseconds"),
     ("lag_s", "float"),
     ("messages", "int"),
     ("at_rest_generation", "NoneType"),
@@ -87,9 +88,12 @@ fn heartbeat_and_quotes_have_exactly_the_fields_and_types_of_the_contract() {
         .var("K_REVISION", "market-ingest-00007")
         .start();
     producer.wait_live();
-    wait_for("a heartbeat with a symbol", Duration::from_secs(10), || {
-        let document = firestore.document("tenants/t1/ops/market_ingest")?;
-        document["fields"]["last_symbol"]["stringValue"].is_string().then_some(())
+    wait_for("a heartbeat with a symbol and a mark", Duration::from_secs(10), || {
+        let fields = firestore.document("tenants/t1/ops/market_ingest")?["fields"].take();
+        let job = &fields["jobs"]["mapValue"]["fields"]["iex"]["mapValue"]["fields"];
+        let told = fields["last_symbol"]["stringValue"].is_string()
+            && job["received_to"]["timestampValue"].is_string();
+        told.then_some(())
     });
 
     let heartbeat = read_firestore(&firestore.host(), PROJECT, "tenants/t1/ops/market_ingest");

@@ -63,8 +63,7 @@ fn tape() -> (tempfile::TempDir, Tape) {
             (path, text)
         }
     };
-    let mut sent: Vec<String> =
-        text.lines().map(|line| said(&serde_json::from_str(line).unwrap())).collect();
+    let mut sent: Vec<String> = text.lines().map(|line| said(&serde_json::from_str(line).unwrap())).collect();
     sent.sort_unstable();
     (dir, Tape { path, sent })
 }
@@ -176,7 +175,9 @@ impl<'a> Trouble<'a> {
                 let channel = ["", "/trades", "/quotes"][self.random.below(3) as usize];
                 sqlite::execute(
                     &self.store(),
-                    &format!("INSERT INTO market_ingest_hold (id, scope) VALUES ('h', 'symbol:{symbol}{channel}')"),
+                    &format!(
+                        "INSERT INTO market_ingest_hold (id, scope) VALUES ('h', 'symbol:{symbol}{channel}')"
+                    ),
                 );
                 std::thread::sleep(self.random.millis(100, 1200));
                 sqlite::execute(&self.store(), "DELETE FROM market_ingest_hold");
@@ -252,14 +253,16 @@ impl<'a> Trouble<'a> {
             &self.store(),
             "SELECT symbols, channels, from_ts, to_ts, state FROM market_ingest_gap WHERE cause <> 'overflow'",
         );
-        let mut lanes: BTreeMap<(String, String), BTreeSet<(jiff::Timestamp, jiff::Timestamp)>> = BTreeMap::new();
+        let mut lanes: BTreeMap<(String, String), BTreeSet<(jiff::Timestamp, jiff::Timestamp)>> =
+            BTreeMap::new();
         for row in &rows {
             let [symbols, channels, from, to, state] = row.as_slice() else { panic!("five columns") };
             assert_eq!(state.as_deref(), Some("filled"), "seed {}", self.seed);
             let list = |text: &Option<String>| -> Vec<String> {
                 serde_json::from_str(text.as_deref().unwrap()).unwrap()
             };
-            let time = |text: &Option<String>| -> jiff::Timestamp { text.as_deref().unwrap().parse().unwrap() };
+            let time =
+                |text: &Option<String>| -> jiff::Timestamp { text.as_deref().unwrap().parse().unwrap() };
             for symbol in list(symbols) {
                 for channel in list(channels) {
                     lanes.entry((symbol.clone(), channel)).or_default().insert((time(from), time(to)));
