@@ -288,7 +288,12 @@ fn records(dir: &Path) -> Vec<Value> {
             continue;
         }
         let text = BufReader::new(zstd::Decoder::new(std::fs::File::open(&path).unwrap()).unwrap());
-        records.extend(text.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()));
+        for line in text.lines() {
+            let mut record: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let at: jiff::Timestamp = record["ts"].as_str().unwrap().parse().unwrap();
+            record["ts"] = json!(at.as_nanosecond() as i64);
+            records.push(record);
+        }
     }
     records
 }

@@ -265,8 +265,8 @@ impl GapBook {
         waiting
     }
 
-    /// The present state of one.
-    pub(crate) fn get(&self, id: &str) -> Option<GapRecord> {
+    #[cfg(test)]
+    fn get(&self, id: &str) -> Option<GapRecord> {
         self.pages().records.get(id).cloned()
     }
 

@@ -60,7 +60,7 @@ struct Transitions {
 impl Report {
     /// A report over these jobs and sinks.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         identity: Identity,
         decisions: watch::Receiver<Decided>,
         jobs: Vec<watch::Receiver<JobState>>,

@@ -133,10 +133,41 @@ fn every_problem_is_told_at_once() {
 }
 
 #[test]
-fn settings_without_an_effect_are_refused_and_their_values_not_shown() {
-    let problems = read_keyed(&[("INGEST_BACKFILL", "hunter2")]).unwrap_err();
-    assert_eq!(problems.as_slice()[0].variable, "INGEST_BACKFILL");
-    assert!(!problems.to_string().contains("hunter2"));
+fn what_to_fetch_is_a_word_or_a_window() {
+    let backfill = |text: &str| read_keyed(&[("INGEST_BACKFILL", text)]).map(|config| config.backfill);
+    assert_eq!(backfill("").unwrap(), BackfillConfig::Full);
+    assert_eq!(backfill("Full").unwrap(), BackfillConfig::Full);
+    assert_eq!(backfill("none").unwrap(), BackfillConfig::None);
+    assert_eq!(backfill("90m").unwrap(), BackfillConfig::Window(Duration::from_secs(5400)));
+    for bad in ["soon", "-2h", "0s", "2"] {
+        let problems = backfill(bad).unwrap_err().to_string();
+        assert!(problems.contains(bad) && problems.contains("none, full"), "{bad}: {problems}");
+    }
+}
+
+#[test]
+fn a_venue_on_this_machine_is_not_mixed_with_alpacas_history() {
+    let history = |vars: &[(&str, &str)]| {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_vars(vars, false).unwrap().jobs[0].history.clone()
+    };
+    let stream = ("ALPACA_STREAM_URL", "ws://127.0.0.1:1");
+    assert!(history(&[stream]).unwrap_err().contains("ALPACA_DATA_URL"));
+    let trades = alpaca_feed::subscription::Channel::Trades;
+    let own = history(&[stream, ("ALPACA_DATA_URL", "http://127.0.0.1:2/")]).unwrap();
+    assert_eq!((own.url(trades).as_str(), own.feed), ("http://127.0.0.1:2/v2/stocks/trades", Some("iex")));
+    let crypto = history(&[
+        stream,
+        ("ALPACA_DATA_URL", "http://[::1]:2"),
+        ("ALPACA_DATA_FEED", "crypto-us-1"),
+        ("MONITORED_SYMBOLS", "BTC/USD"),
+    ]);
+    assert_eq!(crypto.unwrap().url(trades), "http://[::1]:2/v1beta3/crypto/us-1/trades");
+    for bad in ["data.alpaca.markets", "ftp://x", "http://u:p@h"] {
+        let vars =
+            [stream, ("ALPACA_DATA_URL", bad)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert!(Config::from_vars(vars, false).unwrap_err().to_string().contains("ALPACA_DATA_URL"), "{bad}");
+    }
 }
 
 #[test]

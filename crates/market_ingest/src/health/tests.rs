@@ -116,7 +116,14 @@ async fn a_job_that_does_not_turn_is_not_vouched_for_until_it_turns_again() {
         started_at: now.into(),
         interval: Duration::from_secs(15),
     };
-    let report = Arc::new(Report::new(identity, decided, vec![shown], Vec::new(), Fence::held(1)));
+    let report = Arc::new(Report::new(
+        identity,
+        decided,
+        vec![shown],
+        Vec::new(),
+        Fence::held(1),
+        crate::gaps::GapBook::new(),
+    ));
     let dir = tempfile::tempdir().unwrap();
     let (stop, stopping) = watch::channel(false);
     let running = tokio::spawn(HealthFiles::new(dir.path().to_owned(), report).run(stopping));

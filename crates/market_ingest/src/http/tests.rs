@@ -60,7 +60,14 @@ impl Rig {
         };
         let (stopping, stopped) = watch::channel(false);
         let shown = Shown {
-            report: Arc::new(Report::new(identity, decided, shown_jobs, Vec::new(), Fence::held(1))),
+            report: Arc::new(Report::new(
+                identity,
+                decided,
+                shown_jobs,
+                Vec::new(),
+                Fence::held(1),
+                crate::gaps::GapBook::new(),
+            )),
             beats: Arc::default(),
             store,
             access: Arc::new(Access::new(None, HERE, false)),
