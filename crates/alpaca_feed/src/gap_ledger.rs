@@ -128,9 +128,10 @@ pub struct GapLedger {
 impl GapLedger {
     /// A ledger of a job that receives nothing yet.
     ///
-    /// `id_prefix` must be new in every process. `earlier` are the gaps that lasted when the last process ended, and
-    /// `received_to` the time up to which it had received, and kept, everything else; none if there was no last
-    /// process, and then nothing is missing before the first that comes.
+    /// `id_prefix` must be new in every process. `earlier` are gaps that earlier processes told, those that lasted among
+    /// them, and `received_to` is the time up to which they had received, and kept, everything else; none if there was
+    /// no earlier process, and then nothing is missing before the first that comes. What was received
+    /// after that and not kept is between the earlier gaps.
     #[must_use]
     pub fn new(
         id_prefix: &str,
@@ -148,16 +149,22 @@ impl GapLedger {
             awaits_time: false,
             changes: VecDeque::new(),
         };
-        for gap in earlier.into_iter().filter(|gap| gap.to.is_none()) {
-            ledger.lanes.extend(gap.lanes().map(|lane| (lane, State::Missing(gap.id.clone()))));
-            ledger.open.insert(gap.id.clone(), gap);
+        let mut known: BTreeMap<Lane, Vec<(i64, Option<i64>)>> = BTreeMap::new();
+        for gap in earlier.into_iter().filter(|gap| gap.cause != Cause::Overflow) {
+            for lane in gap.lanes() {
+                known.entry(lane).or_default().push((gap.from, gap.to));
+            }
+            if gap.to.is_none() {
+                ledger.lanes.extend(gap.lanes().map(|lane| (lane, State::Missing(gap.id.clone()))));
+                ledger.open.insert(gap.id.clone(), gap);
+            }
         }
-        let fresh: Vec<Lane> = pairs(universe).filter(|lane| !ledger.lanes.contains_key(lane)).collect();
         match received_to {
-            Some(from) => ledger.open_gaps(fresh.into_iter().map(|lane| (lane, from)), Cause::Restart),
+            Some(mark) => ledger.open_restart_gaps(universe, mark, &mut known),
             None => {
+                let fresh = pairs(universe).filter(|lane| !known.contains_key(lane));
                 let received = State::Received { since: i64::MIN };
-                ledger.lanes.extend(fresh.into_iter().map(|lane| (lane, received.clone())));
+                ledger.lanes.extend(fresh.map(|lane| (lane, received.clone())));
             }
         }
         ledger
@@ -187,6 +194,37 @@ impl GapLedger {
         }
         self.open_gaps(lost.into_iter(), cause);
         self.awaits_time = self.lanes.values().any(|state| matches!(state, State::Returning(_)));
+    }
+
+    /// What lies after the mark and between the gaps that are known was received, and not kept.
+    fn open_restart_gaps(
+        &mut self,
+        universe: &Subscriptions,
+        mark: i64,
+        known: &mut BTreeMap<Lane, Vec<(i64, Option<i64>)>>,
+    ) {
+        let mut over: BTreeMap<(i64, i64), Subscriptions> = BTreeMap::new();
+        let mut lasting = Vec::new();
+        for lane in pairs(universe) {
+            let mut gaps = known.remove(&lane).unwrap_or_default();
+            gaps.sort_unstable();
+            let mut kept_to = Some(mark);
+            for (from, to) in gaps {
+                let Some(begin) = kept_to else { break };
+                if from > begin {
+                    over.entry((begin, from)).or_default().insert(lane.0, lane.1.as_str());
+                }
+                kept_to = to.map(|to| to.max(begin));
+            }
+            lasting.extend(kept_to.map(|from| (lane, from)));
+        }
+        for ((from, to), lost) in over {
+            for (channels, symbols) in products(&lost) {
+                let (id, to, cause) = (self.next_id(), Some(to), Cause::Restart);
+                self.changes.push_back(Gap { id, channels, symbols, from, to, cause });
+            }
+        }
+        self.open_gaps(lasting.into_iter(), Cause::Restart);
     }
 
     /// Something was received, and `newest` is the newest time of the market in it.

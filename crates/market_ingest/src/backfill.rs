@@ -169,6 +169,7 @@ impl Backfill {
 
     async fn fill(&mut self, record: GapRecord, coverage: &JobCoverage) {
         let known = plan::known(&self.job.name, &self.wiring.symbols);
+        let Some(record) = self.wiring.book.begin(&record.id) else { return };
         let Some(record) = self.prepare(record, coverage, &known) else { return };
         let id = record.id.clone();
         let names = plan::names(&record, coverage, &known);
@@ -176,10 +177,6 @@ impl Backfill {
             Some(fetch) => fetch,
             None => Fetch::new(record, names),
         };
-        if fetch.record.state != GapState::Filling {
-            fetch.record.state = GapState::Filling;
-            self.wiring.book.put(fetch.record.clone());
-        }
         match self.fetch_all(&mut fetch).await {
             Ok(()) => self.complete(fetch),
             Err(Ended::Held) => {

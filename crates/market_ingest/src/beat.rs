@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::lease::Fence;
 use crate::logging;
+use crate::memory::Memory;
 use crate::report::Report;
 use crate::store::Store;
 
@@ -36,6 +37,8 @@ pub(crate) struct Beat {
     report: Arc<Report>,
     store: Store,
     fence: Fence,
+    /// What the last heartbeat of before told must be read before it is overwritten.
+    memory: watch::Receiver<Memory>,
     counts: Arc<BeatCounts>,
     seq: u64,
     failing: bool,
@@ -43,14 +46,24 @@ pub(crate) struct Beat {
 }
 
 impl Beat {
-    pub(crate) fn new(report: Arc<Report>, store: Store, fence: Fence, counts: Arc<BeatCounts>) -> Self {
-        Self { report, store, fence, counts, seq: 0, failing: false, vouching: true }
+    pub(crate) fn new(
+        report: Arc<Report>,
+        store: Store,
+        fence: Fence,
+        memory: watch::Receiver<Memory>,
+        counts: Arc<BeatCounts>,
+    ) -> Self {
+        Self { report, store, fence, memory, counts, seq: 0, failing: false, vouching: true }
+    }
+
+    fn may_write(&self) -> bool {
+        self.fence.may_write() && self.memory.borrow().epoch == self.fence.epoch()
     }
 
     /// Writes until the process stops, then returns itself for [`Self::last`].
     pub(crate) async fn run(mut self, edges: Arc<Notify>, mut stopping: watch::Receiver<bool>) -> Self {
         loop {
-            if !self.fence.may_write() {
+            if !self.may_write() {
                 tokio::select! {
                     biased;
                     _ = stopping.wait_for(|stop| *stop) => return self,
@@ -86,7 +99,7 @@ impl Beat {
     pub(crate) async fn last(mut self, deadline: Instant) {
         let stopped_at = jiff::Timestamp::now().into();
         let written = timeout_at(deadline, async {
-            while self.fence.may_write() && !self.write(Some(stopped_at)).await {
+            while self.may_write() && !self.write(Some(stopped_at)).await {
                 tokio::time::sleep(EDGE_SPACING).await;
             }
         });

@@ -179,6 +179,8 @@ struct Pages {
     unwritten: BTreeSet<String>,
     /// Gaps at their end by state, since the start of the process.
     ended: BTreeMap<GapState, u64>,
+    /// Gaps that earlier processes told last.
+    of_late: Vec<GapRecord>,
     /// Market time up to which everything that a job received is kept.
     marks: BTreeMap<String, i64>,
     lost: u64,
@@ -206,8 +208,9 @@ impl GapBook {
     }
 
     /// Under a new lease: what the store holds is what counts, and what was not written is somebody else's now.
-    pub(crate) fn begin_anew(&self, left: Vec<GapRecord>) {
+    pub(crate) fn begin_anew(&self, left: Vec<GapRecord>, of_late: Vec<GapRecord>) {
         let mut pages = self.pages();
+        pages.of_late = of_late;
         pages.records = left.into_iter().map(|record| (record.id.clone(), record)).collect();
         pages.unwritten.clear();
         drop(pages);
@@ -250,11 +253,11 @@ impl GapBook {
         self.changes.send_replace(());
     }
 
-    /// The gaps of `job` that last, for the ledger of a new process.
-    pub(crate) fn lasting(&self, job: &str) -> Vec<Gap> {
+    /// The gaps of `job` that last, and those of late that are over, for the ledger of a new process.
+    pub(crate) fn earlier(&self, job: &str) -> Vec<Gap> {
         let pages = self.pages();
-        let own = pages.records.values().filter(|record| record.job == job && record.to.is_none());
-        own.filter_map(GapRecord::gap).collect()
+        let all = pages.records.values().filter(|record| !record.state.is_final()).chain(&pages.of_late);
+        all.filter(|record| record.job == job).filter_map(GapRecord::gap).collect()
     }
 
     /// All that wait to be filled, oldest market time first.
@@ -277,6 +280,18 @@ impl GapBook {
         pages.records.insert(record.id.clone(), record);
         drop(pages);
         self.changes.send_replace(());
+    }
+
+    /// Begins, or goes on, to fill a gap that waits: from here on it is not extended any more.
+    pub(crate) fn begin(&self, id: &str) -> Option<GapRecord> {
+        let mut pages = self.pages();
+        let record = pages.records.get_mut(id).filter(|record| record.waits())?;
+        let news = std::mem::replace(&mut record.state, GapState::Filling) != GapState::Filling;
+        let record = record.clone();
+        if news {
+            pages.unwritten.insert(record.id.clone());
+        }
+        Some(record)
     }
 
     /// What is to be told of one job.

@@ -18,6 +18,9 @@ use crate::store::{Store, StoreError};
 /// A store that is away is asked again after this time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Gaps that are looked at for those that are over and lie after the mark.
+const OF_LATE_MAX: u32 = 1_000;
+
 /// What is remembered under one epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
@@ -74,7 +77,7 @@ async fn read(store: &Store, book: &GapBook) -> Result<BTreeMap<String, i64>, St
         Err(StoreError::Unparsable(_)) => None,
         read => read?,
     };
-    book.begin_anew(store.unfinished_gaps().await?);
+    book.begin_anew(store.unfinished_gaps().await?, store.read_gaps(OF_LATE_MAX).await?);
     let jobs = beat.into_iter().flat_map(|beat| beat.jobs);
     Ok(jobs.filter_map(|(name, job)| Some((name, nanoseconds(job.received_to?)))).collect())
 }

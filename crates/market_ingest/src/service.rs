@@ -175,7 +175,7 @@ pub async fn run(
         tasks.spawn_endless("data_ingest_state", assets.run(stopping.clone()));
     }
     let beats = Arc::new(BeatCounts::default());
-    let beat = Beat::new(Arc::clone(&report), store.clone(), fence, Arc::clone(&beats));
+    let beat = Beat::new(Arc::clone(&report), store.clone(), fence, remembered, Arc::clone(&beats));
     let mut beating = tokio::spawn(beat.run(edges, stopping.clone()));
     let mut health = health_files(&config, &report, &stopping);
     let kept_in = store.clone();

@@ -127,6 +127,29 @@ fn a_process_that_was_away_leaves_a_gap_and_takes_up_those_that_lasted() {
 }
 
 #[test]
+fn what_was_received_between_gaps_and_not_kept_is_missing_there() {
+    let mut first = flowing(&two(), 10);
+    came(&mut first, 15);
+    let spy = set(&[(Channel::Trades, "SPY")]);
+    first.handle_received(&spy, &nothing(), Cause::Pause);
+    first.handle_received(&two(), &nothing(), Cause::Pause);
+    came(&mut first, 30);
+    came(&mut first, 40);
+    first.handle_received(&spy, &nothing(), Cause::Pause);
+    let mut earlier = Vec::new();
+    while let Some(gap) = first.poll_change() {
+        earlier.retain(|told: &Gap| told.id != gap.id);
+        earlier.push(gap);
+    }
+    // IBM: missing 15 to 30 and from 40 on. All that came after 12 was lost with the process.
+    let mut second = GapLedger::new("q", &two(), earlier, Some(12));
+    let mut all = told(&mut second);
+    all.sort();
+    let restart = |symbol: &str, from, to| (symbol.to_owned(), from, to, Cause::Restart);
+    assert_eq!(all, [restart("IBM", 12, Some(15)), restart("IBM", 30, Some(40)), restart("SPY", 12, None)]);
+}
+
+#[test]
 fn what_is_held_from_the_start_is_missing_from_the_first_that_comes() {
     let mut ledger = GapLedger::new("p", &two(), Vec::new(), None);
     let spy = set(&[(Channel::Trades, "SPY")]);

@@ -10,7 +10,7 @@ use ingest_switch::JobCoverage;
 
 use crate::config::{BackfillConfig, History, feed_channels};
 use crate::filter::channel_bit;
-use crate::gaps::GapRecord;
+use crate::gaps::{GapRecord, GapState};
 
 /// What does not depend on the moment.
 pub(super) struct Limits<'a> {
@@ -119,15 +119,22 @@ fn by_holds(
                 ..record.clone()
             }
         };
-    let mut parts = products(&free).iter().map(part).collect::<Vec<_>>().into_iter();
+    // A cursor is a place in the shape that it was made in.
+    let part = |product| {
+        let part = part(product);
+        let same = (&part.channels, &part.symbols) == (&record.channels, &record.symbols);
+        if same { part } else { GapRecord { cursor: None, ..part } }
+    };
+    let (free, held) = (products(&free), products(&held));
+    let mut parts = free.iter().map(part).collect::<Vec<_>>().into_iter();
     plan.fetch = parts.next();
     let whole_is_held = plan.fetch.is_none();
-    let held = products(&held).iter().map(part).collect::<Vec<_>>();
-    let fresh = |part: GapRecord| GapRecord { cursor: None, rows: 0, ..part };
-    plan.later.extend(parts.chain(held).map(fresh));
+    let held = held.iter().map(part).collect::<Vec<_>>();
+    let waits = |part: GapRecord| GapRecord { state: GapState::Open, ..part };
+    plan.later.extend(parts.chain(held).map(waits));
     // Where nothing is free the first part is the gap itself.
     for part in plan.later.iter_mut().skip(usize::from(whole_is_held)) {
-        part.id = new_id();
+        (part.id, part.rows) = (new_id(), 0);
     }
 }
 

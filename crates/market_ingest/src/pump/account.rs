@@ -83,7 +83,7 @@ impl Pump {
             return;
         }
         let job = &self.job;
-        let earlier = self.wiring.book.lasting(&job.name);
+        let earlier = self.wiring.book.earlier(&job.name);
         let received_to = memory.received_to.get(&job.name).copied();
         let prefix = format!("{}-{:06}", job.name, memory.epoch);
         let ledger = GapLedger::new(&prefix, &job.subscriptions, earlier, received_to);

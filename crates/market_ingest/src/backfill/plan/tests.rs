@@ -5,7 +5,7 @@ use ingest_switch::{Coverage, Hold, Source};
 
 use super::*;
 use crate::config::Config;
-use crate::gaps::GapState;
+use crate::gaps::Cursor;
 
 fn second(s: i64) -> Timestamp {
     Timestamp::from_nanoseconds(s * 1_000_000_000)
@@ -134,6 +134,16 @@ fn what_is_held_waits_and_no_pair_is_lost_or_doubled() {
         }
         assert_eq!(plan.fetch.is_some(), is_partly_free(&whole, &coverage), "{scopes:?}");
     }
+}
+
+#[test]
+fn a_cursor_outlives_no_change_of_shape() {
+    let cursor = Some(Cursor { channel: 1, after: None });
+    let begun = || GapRecord { cursor: cursor.clone(), ..record(&["IBM", "SPY"], &["trades", "quotes"]) };
+    let plan = planned(begun(), BackfillConfig::Full, &held(&["symbol:AIG"]), &[]);
+    assert_eq!(plan.fetch.unwrap().cursor, cursor, "nothing of it is held");
+    let plan = planned(begun(), BackfillConfig::Full, &held(&["symbol:SPY/trades"]), &[]);
+    assert!(plan.fetch.iter().chain(&plan.later).all(|part| part.cursor.is_none()));
 }
 
 #[test]
