@@ -150,7 +150,7 @@ impl GapLedger {
             changes: VecDeque::new(),
         };
         let mut known: BTreeMap<Lane, Vec<(i64, Option<i64>)>> = BTreeMap::new();
-        for gap in earlier.into_iter().filter(|gap| gap.cause != Cause::Overflow) {
+        for gap in earlier.into_iter().filter(|gap| gap.to.is_none() || gap.cause != Cause::Overflow) {
             for lane in gap.lanes() {
                 known.entry(lane).or_default().push((gap.from, gap.to));
             }
