@@ -1,8 +1,8 @@
 //! Delivers the heartbeat: every interval, at once on a change, and a last time on a clean stop.
 //!
-//! Without the lease nothing is written: the document is the holder's. It vouches for the pumps, not for itself: while one of them does not turn, nothing is written, so
-//! that the document goes stale. A store that fails is tried again every second; nothing queues up,
-//! since each heartbeat is composed when it is written.
+//! Without the lease nothing is written: the document is the holder's. It vouches for the pumps, not for itself: while
+//! one of them does not turn, nothing is written, so that the document goes stale. A store that fails is tried again
+//! every second; nothing queues up, since each heartbeat is composed when it is written.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

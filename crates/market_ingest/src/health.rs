@@ -5,9 +5,10 @@
 //! process is running, that is, not paused in effect; `holds` has one line for every hold that stands. Each is
 //! replaced whole, by a rename.
 //!
-//! Invariants: nothing is written without the lease, for the directory may be shared with the holder's; while a pump does not turn nothing is written, so that the time in `liveness` grows old; `liveness` is
-//! written before `holds` and read after it, so that a reader never sees a release without its effect; at most one
-//! write is in flight, however slow the directory is; no failure here ends the process.
+//! Invariants: nothing is written without the lease, for the directory may be shared with the holder; while a pump does
+//! not turn nothing is written, so that the time in `liveness` grows old; `liveness` is written before `holds` and read
+//! after it, so that a reader never sees a release without its effect; at most one write is in flight, however slow the
+//! directory is; no failure here ends the process.
 
 use std::fmt::Write as _;
 use std::io;
