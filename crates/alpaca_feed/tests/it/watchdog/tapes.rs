@@ -88,11 +88,12 @@ impl Rig {
         for (ts, channel, number) in ticks {
             let ahead = u64::try_from(ts - self.start_ts).unwrap();
             self.pass_until(self.start + Duration::from_nanos(ahead));
-            let event = match channel {
-                Channel::Quotes => quote(*number, *ts),
-                Channel::Bars => bar(*number, *ts),
-                _ => trade(*number, *ts),
+            let of = match channel.as_str() {
+                "quotes" => quote,
+                "bars" => bar,
+                _ => trade,
             };
+            let event = of(*number, *ts);
             self.bring(&[event]);
         }
     }
