@@ -71,6 +71,8 @@ pub struct Courier<D> {
     unfinished: Vec<Arc<Chunk>>,
     unfinished_bytes: usize,
     requests: Vec<DrainRequest>,
+    /// A drain of a whole job was over before what it wrote was durable.
+    finish_owed: bool,
     keyers: HashMap<u16, Keyer>,
     linger_until: Option<Instant>,
     retry_at: Option<Instant>,
@@ -91,6 +93,7 @@ impl<D: Destination> Courier<D> {
             unfinished: Vec::new(),
             unfinished_bytes: 0,
             requests: Vec::new(),
+            finish_owed: false,
             keyers: HashMap::new(),
             linger_until: None,
             retry_at: None,
@@ -201,7 +204,8 @@ impl<D: Destination> Courier<D> {
     /// Once everything that waited is written: for those who wait for it to be durable, or for room.
     fn finish_is_wanted(&self) -> bool {
         !self.unfinished.is_empty()
-            && (self.shared.queue().take_starved()
+            && (self.finish_owed
+                || self.shared.queue().take_starved()
                 || self.requests.iter().any(|request| self.owes_durability(request)))
     }
 
@@ -214,6 +218,7 @@ impl<D: Destination> Courier<D> {
         match attend(&mut self.drains, &mut self.requests, finishing).await {
             None => {}
             Some(Ok(())) => {
+                self.finish_owed = false;
                 let durable = std::mem::take(&mut self.unfinished);
                 self.unfinished_bytes = 0;
                 let records: usize = durable.iter().map(|chunk| chunk.len()).sum();
@@ -279,6 +284,7 @@ impl<D: Destination> Courier<D> {
                 request.answer();
             } else if request.deadline <= now {
                 request.drained.dropped = self.give_up(&request.part, request.upto);
+                self.finish_owed |= request.part.symbols.is_none();
                 request.answer();
             } else {
                 self.requests.push(request);

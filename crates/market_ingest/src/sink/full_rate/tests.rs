@@ -307,3 +307,16 @@ async fn what_is_written_is_made_durable_also_while_more_and_more_comes() {
     assert_eq!(sink.counts().dropped.load(Ordering::Relaxed), 0);
     assert!(outside.lock().unwrap().finished >= 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_late_drain_had_written_becomes_durable_soon_after() {
+    let (sink, outside, _) = sink(1 << 20, Outside { holds: true, ..Outside::default() });
+    sink.accept(JOB, &quotes([1]));
+    eventually("written", || sink.healthy() == Some(true)).await;
+    outside.lock().unwrap().hangs = true;
+    sink.accept(JOB, &quotes([2]));
+    assert_eq!(sink.clone().drain(whole()).await, Drained { delivered: 0, dropped: 1 });
+    outside.lock().unwrap().hangs = false;
+    eventually("durable", || sink.bytes() == 0).await;
+    assert_eq!(outside.lock().unwrap().durable.len(), 1);
+}
