@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alpaca_feed::decode::Decoder;
-use alpaca_feed::message::Event;
+use alpaca_feed::message::{Event, Kind};
 use alpaca_feed::subscription::Channel;
 use alpaca_feed::symbol::Symbols;
 use ingest_status::Timestamp;
@@ -412,9 +412,8 @@ impl Fetch {
     /// The rows that the stream would have sent meanwhile: no bar of a minute that was not over.
     fn wanted(&self, events: &[Event]) -> Vec<Event> {
         let (from, to) = self.bounds();
-        let due = |event: &Event| match event {
-            Event::Bar(bar) => (from..=to).contains(&bar.ts.saturating_add(MINUTE)),
-            _ => true,
+        let due = |event: &Event| {
+            event.kind() != Kind::Bar || (from..=to).contains(&event.ts().saturating_add(MINUTE))
         };
         events.iter().filter(|event| due(event)).cloned().collect()
     }

@@ -183,7 +183,7 @@ struct Pages {
     of_late: Vec<GapRecord>,
     /// Market time up to which everything that a job received is kept.
     marks: BTreeMap<String, i64>,
-    lost: u64,
+    missed: u64,
     failing: bool,
 }
 
@@ -217,14 +217,15 @@ impl GapBook {
         self.changes.send_replace(());
     }
 
-    /// Records of `job` that were received and could not be kept, and the market times of the first and the last.
-    pub(crate) fn lose(&self, job: &str, lost: &Subscriptions, from: i64, to: i64) {
+    /// What `job` missed between two times of the market without its connection being lost: records that came and could
+    /// not be kept, or a part of the feed that was mute.
+    pub(crate) fn miss(&self, job: &str, missed: &Subscriptions, from: i64, to: i64, cause: Cause) {
         let now = jiff::Timestamp::now();
         let mut pages = self.pages();
-        for (channels, symbols) in products(lost) {
-            pages.lost += 1;
-            let id = format!("{job}-lost-{:x}-{}", now.as_microsecond(), pages.lost);
-            let gap = Gap { id, channels, symbols, from, to: Some(to.max(from)), cause: Cause::Overflow };
+        for (channels, symbols) in products(missed) {
+            pages.missed += 1;
+            let id = format!("{job}-{cause}-{:x}-{}", now.as_microsecond(), pages.missed);
+            let gap = Gap { id, channels, symbols, from, to: Some(to.max(from)), cause };
             pages.take(job, &gap, now.into());
         }
         drop(pages);

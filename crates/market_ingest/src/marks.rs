@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alpaca_feed::gap_ledger::Cause;
 use alpaca_feed::subscription::{Channel, Subscriptions};
 use alpaca_feed::symbol::Symbols;
 use futures_util::future::select_all;
@@ -15,6 +16,7 @@ use crate::config::JobConfig;
 use crate::gaps::GapBook;
 use crate::job::JobState;
 use crate::sink::{FullRate, JobId, Lanes, Overflow};
+use crate::store::Store;
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,6 +28,7 @@ pub(crate) struct Marks {
     pub(crate) sinks: Vec<FullRate>,
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) book: Arc<GapBook>,
+    pub(crate) store: Store,
 }
 
 impl Marks {
@@ -44,8 +47,15 @@ impl Marks {
         }
     }
 
-    /// Once more; at the stop, when everything is drained.
-    pub(crate) fn look(&self) {
+    /// A last time, when everything is drained: the gaps of the stop are written, within a limit, and the marks shown.
+    pub(crate) async fn last(&self, limit: Duration) {
+        self.look();
+        if tokio::time::timeout(limit, self.book.write(&self.store)).await == Ok(true) {
+            self.look();
+        }
+    }
+
+    fn look(&self) {
         let marks: Vec<_> = (0..).map(JobId).zip(&self.jobs).map(|(id, _)| self.mark(id)).collect();
         for overflow in self.sinks.iter().flat_map(FullRate::take_overflows) {
             self.lose(&overflow);
@@ -83,6 +93,7 @@ impl Marks {
                 .collect::<Subscriptions>(),
         };
         tracing::warn!(job = job.name, records = overflow.records, "records were lost; they become a gap");
-        self.book.lose(&job.name, &lost, overflow.from_ts, overflow.to_ts);
+        let (from, to) = (overflow.from_ts, overflow.to_ts);
+        self.book.miss(&job.name, &lost, from, to, Cause::Overflow);
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use alpaca_feed::lifecycle::Limits;
 use alpaca_feed::symbol::Symbols;
 use anyhow::{Context as _, bail};
+use ingest_status::Timestamp;
 use ingest_switch::{Hold, JobPlan, Source, watch as switch};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -108,67 +109,38 @@ pub async fn run(
     let (memory, remembered) = watch::channel(Memory::default());
     let recalling = memory::recall(store.clone(), Arc::clone(&book), fence.clone(), tenure.clone(), memory);
     tasks.spawn_endless("memory", recalling);
-    tasks.spawn_endless("gaps", Arc::clone(&book).keep(store.clone(), fence.clone()));
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
 
-    let mut pumps = Tasks::default();
-    let mut jobs = Vec::new();
-    for (id, job) in (0..).map(JobId).zip(&config.jobs) {
-        let state = JobState::new(&job.name, started_at, Instant::now().into_std());
-        let (state, shown) = watch::channel(state);
-        jobs.push(shown);
-        let wiring = Wiring {
-            decisions: decisions.clone(),
-            fence: fence.clone(),
-            tenure: tenure.clone(),
-            memory: remembered.clone(),
-            book: Arc::clone(&book),
-            stopping: stopping.clone(),
-            state,
-            edges: Arc::clone(&edges),
-            sinks: sinks.clone(),
-            newest: newest.clone(),
-            symbols: Arc::clone(&symbols),
-        };
-        pumps.spawn(
-            &job.name,
-            Pump::new(id, job.clone(), limits(&config), config.mute_after, seed(job), wiring).run(),
-        );
-    }
-
-    let full_rate: Vec<FullRate> = sinks.iter().filter_map(Sink::full_rate).cloned().collect();
+    let wiring = |state| Wiring {
+        decisions: decisions.clone(),
+        fence: fence.clone(),
+        tenure: tenure.clone(),
+        memory: remembered.clone(),
+        book: Arc::clone(&book),
+        stopping: stopping.clone(),
+        state,
+        edges: Arc::clone(&edges),
+        sinks: sinks.clone(),
+        newest: newest.clone(),
+        symbols: Arc::clone(&symbols),
+    };
+    let (mut pumps, jobs) = pumps(&config, started_at, wiring);
     let marks = Arc::new(Marks {
         jobs: config.jobs.clone(),
         states: jobs.clone(),
-        sinks: full_rate.clone(),
+        sinks: sinks.iter().filter_map(Sink::full_rate).cloned().collect(),
         symbols: Arc::clone(&symbols),
         book: Arc::clone(&book),
+        store: store.clone(),
     });
-    tasks.spawn_endless("marks", Arc::clone(&marks).run());
-    for (id, job) in (0..).map(JobId).zip(&config.jobs) {
-        let wiring = backfill::Wiring {
-            book: Arc::clone(&book),
-            decisions: decisions.clone(),
-            sinks: full_rate.clone(),
-            symbols: Arc::clone(&symbols),
-            policy: config.backfill,
-        };
-        let backfill = Backfill::new(id, job.clone(), wiring)?;
-        tasks.spawn_endless(&format!("backfill {}", job.name), backfill.run(fence.clone()));
-    }
+    mend(&config, &marks, &decisions, &fence, &mut tasks)?;
 
-    let identity = Identity {
-        instance_id,
-        revision: config.revision.clone(),
-        started_at,
-        interval: config.heartbeat_interval,
-    };
+    let identity = identity(&config, instance_id, started_at);
     let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone(), Arc::clone(&book)));
     let late = Late::new(plans.len());
     let chronicle = Chronicle::new(store.clone(), Arc::clone(&report), plans.clone(), Arc::clone(&late));
-    let chronicling = chronicle.run(stopping.clone());
-    tasks.spawn_endless("history", chronicling);
+    tasks.spawn_endless("history", chronicle.run(stopping.clone()));
     if let Some(newest) = newest {
         let (store, report) = (store.clone(), Arc::clone(&report));
         let assets = Assets { store, newest, symbols, names, plans, report };
@@ -178,7 +150,6 @@ pub async fn run(
     let beat = Beat::new(Arc::clone(&report), store.clone(), fence, remembered, Arc::clone(&beats));
     let mut beating = tokio::spawn(beat.run(edges, stopping.clone()));
     let mut health = health_files(&config, &report, &stopping);
-    let kept_in = store.clone();
     let shown = Shown {
         report: Arc::clone(&report),
         beats,
@@ -207,14 +178,7 @@ pub async fn run(
         tracing::error!(fault, "a task ended unasked; the process stops");
     }
     let lease = (let_go, keeping);
-    let kept = async {
-        marks.look();
-        // A mark is shown once every loss before it is written.
-        if timeout(LAST_GAPS_LIMIT, book.write(&kept_in)).await == Ok(true) {
-            marks.look();
-        }
-    };
-    leave(fault.is_none(), &stopping_tx, &mut pumps, kept, beating, lease, &mut health).await;
+    leave(fault.is_none(), &stopping_tx, &mut pumps, &marks, beating, lease, &mut health).await;
     tracing::info!("stopped");
     match fault {
         None => Ok(()),
@@ -222,12 +186,58 @@ pub async fn run(
     }
 }
 
+fn identity(config: &Config, instance_id: String, started_at: Timestamp) -> Identity {
+    let (revision, interval) = (config.revision.clone(), config.heartbeat_interval);
+    Identity { instance_id, revision, started_at, interval }
+}
+
+/// One pump a job, and what each shows.
+fn pumps(
+    config: &Config,
+    started_at: Timestamp,
+    wiring: impl Fn(watch::Sender<JobState>) -> Wiring,
+) -> (Tasks, Vec<watch::Receiver<JobState>>) {
+    let (mut pumps, mut jobs) = (Tasks::default(), Vec::new());
+    for (id, job) in (0..).map(JobId).zip(&config.jobs) {
+        let state = JobState::new(&job.name, started_at, Instant::now().into_std());
+        let (state, shown) = watch::channel(state);
+        jobs.push(shown);
+        let pump = Pump::new(id, job.clone(), limits(config), config.mute_after, seed(job), wiring(state));
+        pumps.spawn(&job.name, pump.run());
+    }
+    (pumps, jobs)
+}
+
+/// What keeps the account of gaps, and fills them.
+fn mend(
+    config: &Config,
+    marks: &Arc<Marks>,
+    decisions: &watch::Receiver<switch::Decided>,
+    fence: &Fence,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    tasks.spawn_endless("marks", Arc::clone(marks).run());
+    tasks.spawn_endless("gaps", Arc::clone(&marks.book).keep(marks.store.clone(), fence.clone()));
+    for (id, job) in (0..).map(JobId).zip(&config.jobs) {
+        let wiring = backfill::Wiring {
+            book: Arc::clone(&marks.book),
+            decisions: decisions.clone(),
+            sinks: marks.sinks.clone(),
+            symbols: Arc::clone(&marks.symbols),
+            policy: config.backfill,
+        };
+        let backfill = Backfill::new(id, job.clone(), wiring)?;
+        tasks.spawn_endless(&format!("backfill {}", job.name), backfill.run(fence.clone()));
+    }
+    Ok(())
+}
+
 /// Stops in order: sockets and sinks, what was lost, the last heartbeat, the lease, the health files.
 async fn leave(
     cleanly: bool,
     stopping: &watch::Sender<bool>,
     pumps: &mut Tasks,
-    kept: impl Future<Output = ()>,
+    marks: &Marks,
     beating: JoinHandle<Beat>,
     (let_go, keeping): (oneshot::Sender<Instant>, JoinHandle<()>),
     health: &mut Tasks,
@@ -236,7 +246,7 @@ async fn leave(
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping.send(true);
     let closed = pumps.finish(PUMPS_STOP_LIMIT).await;
-    kept.await;
+    marks.last(LAST_GAPS_LIMIT).await;
     // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
     if cleanly {
         match timeout(Duration::from_secs(1), beating).await {
@@ -357,11 +367,11 @@ fn sinks(
         }
         SinkConfig::Ndjson(dir) => {
             let files = Files::new(dir.clone(), Ndjson::new(encoder()), rotation, fence.clone());
-            Ok(full_rate("ndjson", files, &fence, tasks))
+            Ok(full_rate("ndjson", files, fence, tasks))
         }
         SinkConfig::Parquet(dir) => {
             let files = Files::new(dir.clone(), Parquet::new(encoder())?, rotation, fence.clone());
-            Ok(full_rate("parquet", files, &fence, tasks))
+            Ok(full_rate("parquet", files, fence, tasks))
         }
     };
     config.sinks.iter().map(build).collect()

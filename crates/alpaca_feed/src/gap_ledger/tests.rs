@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 
 fn set(pairs: &[(Channel, &str)]) -> Subscriptions {

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 
 fn gap(id: &str, symbol: &str, from: i64, to: Option<i64>, cause: Cause) -> Gap {

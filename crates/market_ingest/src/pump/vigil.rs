@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alpaca_feed::gap_ledger::Cause;
 use alpaca_feed::lifecycle::ConnId;
 use alpaca_feed::subscription::{EVERY_SYMBOL, Subscriptions};
 use alpaca_feed::watchdog::{Command, Notice, Subject};
@@ -73,6 +74,21 @@ impl Pump {
                 let (channel, symbol) = self.words_of(subject);
                 let gap_s = seconds(until.saturating_duration_since(since));
                 tracing::info!(job, channel, symbol, gap_s, "feed_gap");
+                // While the market is at work its time is that of the wall.
+                let ago = |at: std::time::Instant| {
+                    let ago = now().saturating_duration_since(at);
+                    wall_ts().saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX))
+                };
+                let missed = match subject {
+                    Subject::Channel(_) => self.pairs_of(&[subject]),
+                    Subject::Symbol(_) => {
+                        let named = symbol.iter().map(String::as_str);
+                        let pairs = self.pairs_of(&[subject]);
+                        let channels: Vec<_> = pairs.channels().map(|(channel, _)| channel).collect();
+                        channels.into_iter().flat_map(|c| named.clone().map(move |s| (c, s))).collect()
+                    }
+                };
+                self.wiring.book.miss(&self.job.name, &missed, ago(since), ago(until), Cause::Mute);
             }
         }
     }

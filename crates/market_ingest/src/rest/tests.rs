@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use alpaca_feed::symbol::Symbols;
 use secrecy::SecretString;
 
