@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::clients::read_files;
 use e2e::disk::SmallDisk;
 use e2e::producer::{Producer, Setup};
-use e2e::venue::Venue;
+use e2e::venue::{Venue, is_stock};
 use e2e::{data, wait_for};
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -245,12 +245,12 @@ fn each_sink_accounts_for_every_record_of_a_flood() {
     }
 }
 
-/// How many elements of the synthetic market reach a stock job.
+/// How many elements of the synthetic market reach a stock job: corrections and cancels come with trades.
 fn made(venue: &Venue) -> u64 {
     let state = venue.state();
-    let stocks =
-        state["feed"]["by_symbol"].as_object().unwrap().iter().filter(|(name, _)| !name.contains('/'));
-    let counts = stocks.flat_map(|(_, by_type)| ["t", "q", "b"].map(|letter| by_type[letter].as_u64()));
+    let stocks = state["feed"]["by_symbol"].as_object().unwrap().iter().filter(|(name, _)| is_stock(name));
+    let counts =
+        stocks.flat_map(|(_, by_type)| ["t", "q", "b", "c", "x"].map(|letter| by_type[letter].as_u64()));
     counts.flatten().sum()
 }
 
