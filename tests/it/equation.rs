@@ -20,7 +20,7 @@ use crate::sinks_files::said;
 
 const SEEDS: u64 = 200;
 /// Runs at a time: they mostly wait.
-const SIDE_BY_SIDE: usize = 10;
+const SIDE_BY_SIDE: usize = 20;
 const SYMBOLS: [&str; 4] = ["AIG", "BAC", "IBM", "SPY"];
 
 #[test]
