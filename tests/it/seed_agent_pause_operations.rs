@@ -257,9 +257,14 @@ fn an_edge_is_logged_once_and_looks_that_change_nothing_are_not() {
     bench.wait_polls();
     let [resumed] = bench.producer.told_edges("resumed");
     assert_eq!(resumed.text("severity"), "INFO");
-    let quiet = bench.producer.records().len();
+    // What the pause left out is told of in its own time.
+    let told = || {
+        let of_gaps = |record: &Record| record.text("message").starts_with("gap_");
+        bench.producer.records().iter().filter(|record| !of_gaps(record)).count()
+    };
+    let quiet = told();
     bench.wait_polls();
-    assert_eq!(bench.producer.records().len(), quiet, "a quiet switch writes no log");
+    assert_eq!(told(), quiet, "a quiet switch writes no log");
 }
 
 #[test]

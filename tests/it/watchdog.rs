@@ -155,7 +155,7 @@ fn one_silent_symbol_is_a_suspicion_and_a_hold_is_no_silence() {
         (learned.elapsed() > Duration::from_secs(17)).then_some(())
     });
     venue.fault(&json!({"fault": "mute", "symbol": "BTC/USD"}));
-    let told = wait_for("the suspicion", MUTE_AFTER + SLACK * 3, || producer.log("symbol_suspect").pop());
+    let told = wait_for("the suspicion", MUTE_AFTER + SLACK * 20, || producer.log("symbol_suspect").pop());
     assert_eq!(told.json["symbol"], "BTC/USD");
     assert_eq!(data_fresh(&producer).0, "True");
     venue.heal();

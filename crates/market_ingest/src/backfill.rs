@@ -33,7 +33,7 @@ use crate::lease::Fence;
 use crate::logging;
 use crate::rest::{Page, Query, Rest, RestError};
 use crate::sink::key::Keyer;
-use crate::sink::{self, FullRate, JobId, Ticket};
+use crate::sink::{self, FullRate, JobId, Outcome, Ticket};
 
 /// A gap is asked for this much beyond both of its bounds, nanoseconds.
 const OVERLAP: i64 = 1_000_000_000;
@@ -90,10 +90,19 @@ struct Fetch {
     token: Option<String>,
     keyer: Keyer,
     /// What was handed over and is not known to be durable, with the cursor that stands behind it.
-    underway: VecDeque<(Cursor, Vec<(usize, Ticket)>)>,
+    underway: VecDeque<Underway>,
+    /// Handed over, durable or not.
+    rows: u64,
     pages: u64,
     malformed: u64,
     begun: Instant,
+}
+
+/// A page that was handed over: the cursor and the number of rows that stand behind it.
+struct Underway {
+    cursor: Cursor,
+    rows: u64,
+    tickets: Vec<(usize, Ticket)>,
 }
 
 /// A page that every sink has taken.
@@ -107,6 +116,8 @@ struct Handed {
 enum Ended {
     /// Some of it is held.
     Held,
+    /// A sink gave some of it up.
+    Lost,
     /// Asked again after a time, for a reason.
     Later(Duration, String),
     /// Never to be had.
@@ -183,6 +194,12 @@ impl Backfill {
                 fetch.record.reason = Some("held".to_owned());
                 self.wiring.book.put(fetch.record.clone());
                 self.fetch = Some(fetch);
+            }
+            Err(Ended::Lost) => {
+                // It begins anew where the cursor stands.
+                self.waits.insert(id, Wait { until: Instant::now() + RETRY.0, failures: 0 });
+                fetch.record.reason = Some("a sink gave up rows before they were kept".to_owned());
+                self.wiring.book.put(fetch.record);
             }
             Err(Ended::Later(pause, why)) => {
                 let failures = self.waits.get(&id).map_or(0, |wait| wait.failures) + 1;
@@ -280,7 +297,7 @@ impl Backfill {
                 handed = self.deliver(fetch, &page) => handed.ok_or(Ended::Held)?,
             };
             fetch.pass(page, handed);
-            self.settle(fetch);
+            self.settle(fetch)?;
             let more = fetch.channel < fetch.channels.len();
             if let Some(pause) = pause.filter(|_| more) {
                 tokio::select! {
@@ -292,7 +309,7 @@ impl Backfill {
         }
         loop {
             let progress: Vec<_> = self.wiring.sinks.iter().map(|sink| Box::pin(sink.progress())).collect();
-            self.settle(fetch);
+            self.settle(fetch)?;
             if fetch.underway.is_empty() {
                 return Ok(());
             }
@@ -321,21 +338,23 @@ impl Backfill {
     }
 
     /// Moves the cursor behind what is durable.
-    fn settle(&self, fetch: &mut Fetch) {
-        let durable = |tickets: &[(usize, Ticket)]| {
-            tickets.iter().all(|(at, ticket)| self.wiring.sinks[*at].is_durable(*ticket))
-        };
-        let mut passed = None;
-        while fetch.underway.front().is_some_and(|(_, tickets)| durable(tickets)) {
-            passed = fetch.underway.pop_front();
-        }
-        if let Some((cursor, _)) = passed {
-            let moved = fetch.record.cursor.as_ref() != Some(&cursor);
-            fetch.record.cursor = Some(cursor);
-            if moved && !fetch.underway.is_empty() {
-                self.wiring.book.put(fetch.record.clone());
+    fn settle(&self, fetch: &mut Fetch) -> Result<(), Ended> {
+        let before = fetch.record.cursor.clone();
+        while let Some(first) = fetch.underway.front() {
+            let outcome = |(at, ticket): &(usize, Ticket)| self.wiring.sinks[*at].outcome(*ticket);
+            if first.tickets.iter().map(outcome).any(|outcome| outcome == Outcome::Lost) {
+                return Err(Ended::Lost);
             }
+            if !first.tickets.iter().map(outcome).all(|outcome| outcome == Outcome::Durable) {
+                break;
+            }
+            (fetch.record.cursor, fetch.record.rows) = (Some(first.cursor.clone()), first.rows);
+            fetch.underway.pop_front();
         }
+        if fetch.record.cursor != before && !fetch.underway.is_empty() {
+            self.wiring.book.put(fetch.record.clone());
+        }
+        Ok(())
     }
 
     fn failed(&self, error: &RestError, fetch: &Fetch) -> Ended {
@@ -375,6 +394,7 @@ impl Fetch {
             token: None,
             keyer: Keyer::default(),
             underway: VecDeque::new(),
+            rows: record.rows,
             pages: 0,
             malformed: 0,
             begun: Instant::now(),
@@ -422,7 +442,7 @@ impl Fetch {
     fn pass(&mut self, page: Page, handed: Handed) {
         self.pages += 1;
         self.malformed += page.malformed;
-        self.record.rows += handed.rows;
+        self.rows += handed.rows;
         self.keyer = handed.keyer;
         self.token = page.next;
         if self.token.is_none() {
@@ -433,7 +453,8 @@ impl Fetch {
             }
         }
         let after = self.done.checked_sub(1).map(|last| self.symbols[last].clone());
-        self.underway.push_back((Cursor { channel: self.channel, after }, handed.tickets));
+        let cursor = Cursor { channel: self.channel, after };
+        self.underway.push_back(Underway { cursor, rows: self.rows, tickets: handed.tickets });
     }
 }
 

@@ -336,7 +336,7 @@ impl GapBook {
         let mut changes = self.changes();
         loop {
             changes.mark_unchanged();
-            let done = fence.may_write() && self.write(&store).await;
+            let done = self.write(&store, &fence).await;
             tokio::select! {
                 biased;
                 // The book outlives its keeper, so this is never an error.
@@ -346,9 +346,12 @@ impl GapBook {
         }
     }
 
-    /// Writes what is not written; false while the store is away.
-    pub(crate) async fn write(&self, store: &Store) -> bool {
+    /// Writes what is not written; false while the store is away, and without the lease.
+    pub(crate) async fn write(&self, store: &Store, fence: &Fence) -> bool {
         loop {
+            if !fence.may_write() {
+                return false;
+            }
             let Some(record) = self.pages().next_unwritten() else { return true };
             let written = store.write_gap(&record).await;
             let mut pages = self.pages();

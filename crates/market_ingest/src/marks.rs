@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::config::JobConfig;
 use crate::gaps::GapBook;
 use crate::job::JobState;
+use crate::lease::Fence;
 use crate::sink::{FullRate, JobId, Lanes, Overflow};
 use crate::store::Store;
 
@@ -29,6 +30,7 @@ pub(crate) struct Marks {
     pub(crate) symbols: Arc<Symbols>,
     pub(crate) book: Arc<GapBook>,
     pub(crate) store: Store,
+    pub(crate) fence: Fence,
 }
 
 impl Marks {
@@ -50,7 +52,7 @@ impl Marks {
     /// A last time, when everything is drained: the gaps of the stop are written, within a limit, and the marks shown.
     pub(crate) async fn last(&self, limit: Duration) {
         self.look();
-        if tokio::time::timeout(limit, self.book.write(&self.store)).await == Ok(true) {
+        if tokio::time::timeout(limit, self.book.write(&self.store, &self.fence)).await == Ok(true) {
             self.look();
         }
     }

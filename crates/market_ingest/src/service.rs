@@ -133,8 +133,9 @@ pub async fn run(
         symbols: Arc::clone(&symbols),
         book: Arc::clone(&book),
         store: store.clone(),
+        fence: fence.clone(),
     });
-    mend(&config, &marks, &decisions, &fence, &mut tasks)?;
+    mend(&config, &marks, &decisions, &mut tasks)?;
 
     let identity = identity(&config, instance_id, started_at);
     let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone(), Arc::clone(&book)));
@@ -213,9 +214,9 @@ fn mend(
     config: &Config,
     marks: &Arc<Marks>,
     decisions: &watch::Receiver<switch::Decided>,
-    fence: &Fence,
     tasks: &mut Tasks,
 ) -> anyhow::Result<()> {
+    let fence = &marks.fence;
     tasks.spawn_endless("marks", Arc::clone(marks).run());
     tasks.spawn_endless("gaps", Arc::clone(&marks.book).keep(marks.store.clone(), fence.clone()));
     for (id, job) in (0..).map(JobId).zip(&config.jobs) {

@@ -26,7 +26,7 @@ pub use self::parquet::Parquet;
 pub(crate) use chunk::clock;
 pub use chunk::{Backfill, Chunk, Origin, Record};
 pub use files::{Files, Rotation};
-pub use full_rate::{BYTES_MAX, Courier, Destination, FullRate, Outlet, Ticket, Written};
+pub use full_rate::{BYTES_MAX, Courier, Destination, FullRate, Outcome, Outlet, Ticket, Written};
 pub use json::Encoder;
 pub use ndjson::Ndjson;
 pub use overflow::{Lanes, Overflow};

@@ -40,7 +40,18 @@ pub struct Outlet {
     drains: mpsc::Receiver<DrainRequest>,
 }
 
-/// Names what [`FullRate::accept_backfill`] took, to ask later whether it is durable.
+/// What became of fetched rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Not durable yet.
+    Waiting,
+    /// Durable.
+    Durable,
+    /// Some or all were given up: they are to be fetched again.
+    Lost,
+}
+
+/// Names what [`FullRate::accept_backfill`] took, to ask later what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
@@ -129,10 +140,10 @@ impl FullRate {
         }
     }
 
-    /// Whether these rows are durable; also true of what was given up, which is told as an [`Overflow`] before.
+    /// What became of these rows.
     #[must_use]
-    pub fn is_durable(&self, ticket: Ticket) -> bool {
-        self.shared.queue().is_durable(ticket.0)
+    pub fn outcome(&self, ticket: Ticket) -> Outcome {
+        self.shared.queue().outcome(ticket.0)
     }
 
     /// Completes when something became durable after the call. Cancel safe.
@@ -219,7 +230,7 @@ impl Shared {
         for chunk in chunks {
             lost += chunk.len() as u64;
             let mut queue = self.queue();
-            queue.lose(chunk.job, &chunk.events);
+            queue.lose(&chunk, &chunk.events);
             queue.settle(&chunk);
         }
         self.gave_up(lost);
@@ -231,7 +242,7 @@ impl Shared {
         let lost = events.len() as u64;
         {
             let mut queue = self.queue();
-            queue.lose(chunk.job, events);
+            queue.lose(chunk, events);
             queue.shrink(chunk, events);
         }
         self.gave_up(lost);

@@ -1,6 +1,6 @@
 //! What a full-rate sink keeps: chunks that wait for the courier, and which of those it has are not durable yet. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use alpaca_feed::message::Event;
@@ -8,9 +8,12 @@ use alpaca_feed::message::Event;
 use super::super::JobId;
 use super::super::chunk::{Backfill, CHUNK_BYTES, Chunk, Origin, bytes_of, clock};
 use super::super::overflow::{Overflow, Overflows};
+use super::Outcome;
 
 /// A chunk with so many records is closed.
 const CHUNK_RECORDS: usize = 8192;
+/// Fetched chunks that were given up and are remembered.
+const LOST_MAX: usize = 4096;
 /// Emptied buffers kept for the next chunks.
 const SPARE_MAX: usize = 16;
 
@@ -25,6 +28,8 @@ pub(super) struct Queue {
     /// Everything that is not durable, by id.
     open: BTreeMap<u64, Open>,
     overflows: Overflows,
+    /// Rows of fetches that were given up, newest ids.
+    lost: BTreeSet<u64>,
     /// A fetch waits for room.
     starved: bool,
     spare: Vec<Vec<Event>>,
@@ -68,6 +73,7 @@ impl Queue {
             sealed: VecDeque::new(),
             open: BTreeMap::new(),
             overflows: Overflows::default(),
+            lost: BTreeSet::new(),
             starved: false,
             spare: Vec::new(),
         }
@@ -201,9 +207,15 @@ impl Queue {
         self.bytes -= bytes;
     }
 
-    pub(super) fn lose(&mut self, job: JobId, events: &[Event]) {
-        let index = self.index(job);
-        self.overflows.add(job, events, self.jobs[index].clock);
+    pub(super) fn lose(&mut self, chunk: &Chunk, events: &[Event]) {
+        let index = self.index(chunk.job);
+        self.overflows.add(chunk.job, events, self.jobs[index].clock);
+        if chunk.origin == Origin::Backfill {
+            self.lost.insert(chunk.id);
+            if self.lost.len() > LOST_MAX {
+                self.lost.pop_first();
+            }
+        }
     }
 
     /// Keeps the buffer of a chunk that nobody needs any more.
@@ -217,8 +229,14 @@ impl Queue {
         }
     }
 
-    pub(super) fn is_durable(&self, id: u64) -> bool {
-        !self.open.contains_key(&id)
+    pub(super) fn outcome(&self, id: u64) -> Outcome {
+        if self.lost.contains(&id) {
+            Outcome::Lost
+        } else if self.open.contains_key(&id) {
+            Outcome::Waiting
+        } else {
+            Outcome::Durable
+        }
     }
 
     pub(super) fn durable_to(&self, job: JobId) -> Option<i64> {

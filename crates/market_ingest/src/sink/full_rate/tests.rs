@@ -270,9 +270,9 @@ async fn a_fetch_waits_for_room_and_leaves_half_of_it_to_live_data() {
     }
     assert!(outside.lock().unwrap().finished > 0, "room was made because a fetch waited for it");
     assert_eq!(sink.counts().dropped.load(Ordering::Relaxed), 0);
-    assert!(sink.is_durable(tickets[0]) && !sink.is_durable(tickets[19]));
+    assert!(sink.outcome(tickets[0]) == Outcome::Durable && sink.outcome(tickets[19]) == Outcome::Waiting);
     sink.clone().drain(whole()).await;
-    assert!(sink.is_durable(tickets[19]));
+    assert!(sink.outcome(tickets[19]) == Outcome::Durable);
     let durable = &outside.lock().unwrap().durable;
     let fetched: Vec<_> = durable.iter().filter(|record| record.1 == Origin::Backfill).collect();
     assert_eq!((fetched.len(), durable.len()), (2000, 2020));
