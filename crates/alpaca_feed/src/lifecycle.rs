@@ -12,7 +12,7 @@
 //! | dialed | | | → Session(Welcome) | | |
 //! | dial failed, closed | | | count → rest | count → rest | → rest |
 //! | good frame | | | | next stage, or renew liveness; proof of health forgets failures | |
-//! | rejection | | | | by [`Disposition`](crate::disposition::Disposition) | |
+//! | rejection | | | | by [`Disposition`] | |
 //! | mute | | | | live: count, Close → Closing | |
 //! | shutdown | → Stopped | → Stopped | Abort → Stopped | Close → Closing | remember |
 //!

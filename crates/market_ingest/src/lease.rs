@@ -1,7 +1,7 @@
 //! One producer at a time: the lease of the tenant, with an epoch that fences whoever had it before.
 //!
 //! The keeper takes it before anything dials, renews it while the process runs, and gives it up when the sockets are
-//! closed. Others ask the [`Fence`] right before they write or dial; the [`Tenure`] tells them why they must not.
+//! closed. Others ask the [`Fence`] right before they write or dial; the `Tenure` tells them why they must not.
 //!
 //! 14 s of validity and a renewal every 9 s are 9,600 writes a day, which together with a heartbeat every 15 s (5,760)
 //! stays within Firestore's 20,000 free ones.
