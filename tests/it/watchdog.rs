@@ -147,12 +147,14 @@ fn a_dead_link_is_found_by_its_silence_and_replaced() {
 
 #[test]
 fn one_silent_symbol_is_a_suspicion_and_a_hold_is_no_silence() {
-    let (venue, dir) = (venue(), tempfile::tempdir().unwrap());
+    // Active in nearly every second, or nobody would watch it by itself.
+    let venue = Venue::start(&["--synthetic", "--rate", "10000", "--symbols", "4"]);
+    let dir = tempfile::tempdir().unwrap();
     let producer = learned(&venue, &dir, MUTE_AFTER);
     // Which symbols are active enough to be watched one by one is decided every fifteen seconds.
     let learned = Instant::now();
-    wait_for("symbols to be chosen and watched", LIMIT * 2, || {
-        (learned.elapsed() > Duration::from_secs(17)).then_some(())
+    wait_for("symbols to be chosen and watched", LIMIT * 4, || {
+        (learned.elapsed() > Duration::from_secs(33)).then_some(())
     });
     venue.fault(&json!({"fault": "mute", "symbol": "BTC/USD"}));
     let told = wait_for("the suspicion", MUTE_AFTER + SLACK * 20, || producer.log("symbol_suspect").pop());
