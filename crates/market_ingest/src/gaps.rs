@@ -291,6 +291,9 @@ impl GapBook {
         let record = record.clone();
         if news {
             pages.unwritten.insert(record.id.clone());
+            drop(pages);
+            // What is not written holds back the marks.
+            self.changes.send_replace(());
         }
         Some(record)
     }
