@@ -13,7 +13,28 @@ use serde_json::{Value, json};
 const MESSAGES: usize = 100_000;
 
 fn main() {
-    divan::main();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--passes", passes, codec] => count(passes.parse().unwrap(), codec),
+        _ => divan::main(),
+    }
+}
+
+/// Decodes all frames so many times, for whoever counts instructions: the difference of two runs is that of the passes.
+fn count(passes: usize, codec: &str) {
+    let (codec, frames) = match codec {
+        "json" => (Codec::Json, json_frames(10)),
+        "msgpack" => (Codec::MessagePack, message_pack_frames(10)),
+        other => panic!("{other}: json or msgpack is expected"),
+    };
+    let mut decoder = Decoder::new(Symbols::new());
+    let mut batch = Batch::default();
+    for frame in std::iter::repeat_n(&frames, passes).flatten() {
+        batch.clear();
+        decoder.decode(codec, frame, &mut batch);
+        divan::black_box(&batch);
+    }
+    println!("{} messages a pass", MESSAGES);
 }
 
 /// The fields of a message in wire order.
@@ -21,32 +42,32 @@ type Fields = Vec<(&'static str, Value)>;
 
 #[divan::bench(args = [1, 10, 100])]
 fn json(bencher: divan::Bencher<'_, '_>, per_frame: usize) {
-    run(
-        bencher,
-        Codec::Json,
-        &frames(per_frame, |elements| {
-            let field = |(name, value): &(&str, Value)| format!("\"{name}\":{value}");
-            let element = |fields: &Fields| fields.iter().map(field).collect::<Vec<_>>().join(",");
-            let elements: Vec<_> = elements.iter().map(|fields| format!("{{{}}}", element(fields))).collect();
-            format!("[{}]", elements.join(",")).into_bytes()
-        }),
-    );
+    run(bencher, Codec::Json, &json_frames(per_frame));
+}
+
+fn json_frames(per_frame: usize) -> Vec<Vec<u8>> {
+    frames(per_frame, |elements| {
+        let field = |(name, value): &(&str, Value)| format!("\"{name}\":{value}");
+        let element = |fields: &Fields| fields.iter().map(field).collect::<Vec<_>>().join(",");
+        let elements: Vec<_> = elements.iter().map(|fields| format!("{{{}}}", element(fields))).collect();
+        format!("[{}]", elements.join(",")).into_bytes()
+    })
 }
 
 #[divan::bench(args = [1, 10, 100])]
 fn message_pack(bencher: divan::Bencher<'_, '_>, per_frame: usize) {
-    run(
-        bencher,
-        Codec::MessagePack,
-        &frames(per_frame, |elements| {
-            let field = |(name, value): &(&str, Value)| ((*name).into(), pack(value));
-            let element = |fields: &Fields| Packed::Map(fields.iter().map(field).collect());
-            let mut frame = Vec::new();
-            rmpv::encode::write_value(&mut frame, &Packed::Array(elements.iter().map(element).collect()))
-                .unwrap();
-            frame
-        }),
-    );
+    run(bencher, Codec::MessagePack, &message_pack_frames(per_frame));
+}
+
+fn message_pack_frames(per_frame: usize) -> Vec<Vec<u8>> {
+    frames(per_frame, |elements| {
+        let field = |(name, value): &(&str, Value)| ((*name).into(), pack(value));
+        let element = |fields: &Fields| Packed::Map(fields.iter().map(field).collect());
+        let mut frame = Vec::new();
+        rmpv::encode::write_value(&mut frame, &Packed::Array(elements.iter().map(element).collect()))
+            .unwrap();
+        frame
+    })
 }
 
 fn run(bencher: divan::Bencher<'_, '_>, codec: Codec, frames: &[Vec<u8>]) {
@@ -75,7 +96,9 @@ fn frames(per_frame: usize, to_frame: impl Fn(&[Fields]) -> Vec<u8>) -> Vec<Vec<
         .map(|n| {
             // A product of two even choices is more often low than high.
             let symbol = radix_26(below(105) * below(105));
-            let price = 10.0 + below(50_000) as f64 / 100.0;
+            // As the venue writes them: hundredths, whose nearest double prints short.
+            let cents = 1_000 + below(50_000);
+            let (price, ask) = (cents as f64 / 100.0, (cents + 25) as f64 / 100.0);
             let ts = format!("2026-10-06T14:{:02}:{:02}.{:09}Z", n / 60 % 60, n % 60, below(1_000_000_000));
             let fields = match below(100) {
                 0..85 => vec![
@@ -85,7 +108,7 @@ fn frames(per_frame: usize, to_frame: impl Fn(&[Fields]) -> Vec<u8>) -> Vec<Vec<
                     ("bp", json!(price)),
                     ("bs", json!(below(900))),
                     ("ax", json!("K")),
-                    ("ap", json!(price + 0.25)),
+                    ("ap", json!(ask)),
                     ("as", json!(below(900))),
                     ("c", json!(["R"])),
                     ("z", json!("C")),

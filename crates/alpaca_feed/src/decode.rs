@@ -21,6 +21,7 @@ mod number;
 mod rare;
 mod reader;
 mod time;
+mod usual;
 
 use std::sync::Arc;
 
@@ -99,6 +100,13 @@ fn element_or_skip<'a, R: Reader<'a>>(
 #[inline]
 fn element<'a, R: Reader<'a>>(reader: &mut R, names: &mut Names, batch: &mut Batch) -> Result<(), Fault> {
     let start = reader.position();
+    let frame = reader.frame();
+    let mut rest = frame.get(start..).unwrap_or_default();
+    if let Some(event) = usual::element::<R::Usual>(&mut rest, names) {
+        batch.events.push(event);
+        reader.rewind(frame.len() - rest.len());
+        return Ok(());
+    }
     let mut items = reader.object()?;
     let tag = if reader.key(&mut items)? == Some(key::TAG) {
         Key::pack(&reader.bytes()?)

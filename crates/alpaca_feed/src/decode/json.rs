@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::key::Key;
 use super::number;
 use super::reader::{Fault, Reader};
-use super::time;
+use super::{time, usual};
 use crate::message::Codec;
 
 /// A position in a frame of JSON.
@@ -203,6 +203,7 @@ impl<'a> Json<'a> {
 impl<'a> Reader<'a> for Json<'a> {
     const CODEC: Codec = Codec::Json;
     type Items = Items;
+    type Usual = usual::json::Json;
 
     fn frame(&self) -> &'a [u8] {
         self.frame

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::key::Key;
 use super::reader::{Fault, Reader, whole_of};
-use super::time;
+use super::{time, usual};
 use crate::message::Codec;
 
 /// The extension type of times.
@@ -138,6 +138,7 @@ fn ext_time(bytes: &[u8]) -> Result<i64, Fault> {
 impl<'a> Reader<'a> for MessagePack<'a> {
     const CODEC: Codec = Codec::MessagePack;
     type Items = Items;
+    type Usual = usual::msgpack::MessagePack;
 
     fn frame(&self) -> &'a [u8] {
         self.frame

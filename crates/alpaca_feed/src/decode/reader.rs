@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::key::Key;
+use super::usual::Usual;
 use crate::message::Codec;
 
 /// Why an element, or the rest of a frame, cannot be read.
@@ -58,6 +59,9 @@ pub(super) enum Fault {
 pub(super) trait Reader<'a>: Clone {
     /// The codec it reads.
     const CODEC: Codec;
+
+    /// What is tried first.
+    type Usual: Usual;
 
     /// How far an open array or object was read.
     type Items;

@@ -41,6 +41,35 @@ pub(super) fn from_rfc3339(text: &[u8]) -> Result<i64, Fault> {
     from_parts(seconds, nanos)
 }
 
+/// The minute that was read last, as text and in nanoseconds: nearly every time is in the same one as the time before.
+#[derive(Debug, Default)]
+pub(super) struct Minute {
+    text: [u8; 16],
+    ns: i64,
+}
+
+impl Minute {
+    /// The start of a minute such as `2026-10-06T14:30`; none if it is not written so, or so near to an end of the range
+    /// that a second of it may lie outside.
+    #[inline(always)]
+    pub(super) fn start(&mut self, text: &[u8; 16]) -> Option<i64> {
+        if *text != self.text {
+            self.read(text)?;
+        }
+        Some(self.ns)
+    }
+
+    #[cold]
+    fn read(&mut self, text: &[u8; 16]) -> Option<()> {
+        let mut whole = *b"....-..-..T..:..:00Z";
+        whole[..16].copy_from_slice(text);
+        let ns = from_rfc3339(&whole).ok()?;
+        ns.checked_add(60 * NANOS)?;
+        *self = Self { text: *text, ns };
+        Some(())
+    }
+}
+
 /// The number of two digits.
 #[inline]
 fn pair(tens: u8, ones: u8) -> Result<u32, Fault> {

@@ -5,6 +5,9 @@
 //! user and system, as the kernel counts it (in ticks of 10 ms), from before the first message to after
 //! the last. Configurations take turns, so that a drift of the machine touches all alike.
 
+mod clients;
+mod peers;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,14 +21,25 @@ const FLIPS: usize = 100;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() {
+    if clients::run_if_asked() {
+        return;
+    }
     // `cargo bench` and `cargo test --benches` pass arguments that are not for us; only the former
     // is a request for figures.
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("run by: cargo bench -p e2e");
         return;
     }
-    throughput();
-    flips();
+    // Parts by name, or all.
+    let asked = |name: &str| {
+        let mut names = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+        names.peek().is_none() || names.any(|asked| asked == name)
+    };
+    for (name, part) in [("throughput", throughput as fn()), ("peers", peers::compare), ("flips", flips)] {
+        if asked(name) {
+            part();
+        }
+    }
 }
 
 fn throughput() {
@@ -56,11 +70,17 @@ fn throughput() {
         }
     }
     for ((codec, at), rates) in &mut rates {
-        rates.sort_by(f64::total_cmp);
-        let (min, median, max) = (rates[0], rates[rates.len() / 2], rates[rates.len() - 1]);
+        let median = median(rates);
+        let (min, max) = (rates[0], rates[rates.len() - 1]);
         let (per_frame, peak) = (venues[*at].0, peaks[&(*codec, *at)]);
         println!("| {codec} | {per_frame} | {median:.2} ({min:.2} to {max:.2}) | {peak:.0} |");
     }
+}
+
+/// Sorts them.
+fn median(rates: &mut [f64]) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 /// Messages per microsecond of CPU time, and the peak of resident memory.
@@ -77,11 +97,12 @@ fn one_run(venue: &Venue, codec: &str, account: &str) -> (f64, f64) {
         .var("APCA_API_KEY_ID", account)
         .var("APCA_API_SECRET_KEY", "secret")
         .start();
-    let before_s = cpu_s(&producer);
+    let cpu_s = || cpu_s(producer.process.id()).expect("a process");
+    let before_s = cpu_s();
     std::fs::write(&flag, "on\n").expect("a flag");
     let expected = expected(venue);
     wait_for("the whole stream", LIMIT, || (total(&producer) >= expected).then_some(()));
-    let used_s = cpu_s(&producer) - before_s;
+    let used_s = cpu_s() - before_s;
     assert_eq!(total(&producer), expected);
     (expected as f64 / used_s / 1e6, status_mib(&producer, "VmHWM"))
 }
@@ -144,13 +165,13 @@ fn flips() {
     }
 }
 
-/// User and system time of the process so far; the kernel counts in hundredths of a second.
-fn cpu_s(producer: &Producer) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", producer.process.id())).expect("a process");
-    let after_name = stat.rsplit(')').next().expect("fields");
+/// User and system time of the process so far, while it lives; the kernel counts in hundredths of a second.
+fn cpu_s(process: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let after_name = stat.rsplit(')').next()?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().map(|i| fields[*i].parse::<u64>().expect("ticks")).sum();
-    ticks as f64 / 100.0
+    let ticks = [11, 12].iter().map(|at| fields.get(*at)?.parse::<u64>().ok()).sum::<Option<u64>>()?;
+    Some(ticks as f64 / 100.0)
 }
 
 fn status_mib(producer: &Producer, field: &str) -> f64 {
