@@ -103,12 +103,21 @@ fn missed(gaps: &[GapRecord]) -> Table {
             cell(gap.channels.join(",")),
             cell(some(&gap.symbols)),
             cell(gap.cause.clone()),
-            (colour, gap.state.as_str().to_owned()),
+            (colour, progress(gap)),
             cell(gap.rows.to_string()),
             cell(gap.reason.clone().unwrap_or_else(|| "-".to_owned())),
         ]);
     }
     table
+}
+
+/// The state, and of a gap that is being filled how far that is.
+fn progress(gap: &GapRecord) -> String {
+    const BAR: usize = 10;
+    let state = gap.state.as_str();
+    let Some(share) = gap.filled_share() else { return state.to_owned() };
+    let done = (share * BAR as f64) as usize;
+    format!("{state} {}{} {:.0} %", "█".repeat(done), "░".repeat(BAR.saturating_sub(done)), share * 100.0)
 }
 
 /// The first few of many.
@@ -159,6 +168,29 @@ pub(crate) async fn fleet(remote: &Remote) -> Result<Answer, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_that_is_being_filled_shows_how_far_it_is() {
+        let gap = |state: &str, symbols: &[&str], cursor: serde_json::Value| -> GapRecord {
+            let times = ("2026-11-25T14:30:00.000000Z", "2026-11-25T14:31:00.000000Z");
+            serde_json::from_value(json!({
+                "job": "sip", "symbols": symbols, "channels": ["trades", "quotes"], "from": times.0, "to": times.1,
+                "cause": "pause", "state": state, "rows": 7, "reason": null, "opened_at": times.1, "cursor": cursor,
+            }))
+            .expect("a gap")
+        };
+        let four = ["A", "B", "C", "D"];
+        for (gap, expected) in [
+            (gap("open", &four, json!(null)), "open"),
+            (gap("filling", &four, json!({"channel": 0, "after": null})), "filling ░░░░░░░░░░ 0 %"),
+            (gap("filling", &four, json!({"channel": 0, "after": "B"})), "filling ██░░░░░░░░ 25 %"),
+            (gap("filling", &four, json!({"channel": 1, "after": "C"})), "filling ████████░░ 88 %"),
+            (gap("filling", &["*"], json!({"channel": 1, "after": "C"})), "filling █████░░░░░ 50 %"),
+            (gap("filled", &four, json!({"channel": 1, "after": "C"})), "filled"),
+        ] {
+            assert_eq!(progress(&gap), expected);
+        }
+    }
 
     #[test]
     fn a_standing_pause_and_one_that_was_never_effective_are_told() {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alpaca_feed::gap_ledger::{Cause, Gap, products};
-use alpaca_feed::subscription::{Channel, Subscriptions};
+use alpaca_feed::subscription::{Channel, EVERY_SYMBOL, Subscriptions};
 use ingest_status::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,20 @@ impl GapRecord {
             cause: self.cause.parse().ok()?,
         };
         (!gap.channels.is_empty() && !gap.symbols.is_empty()).then_some(gap)
+    }
+
+    /// How much of it is filled, from 0 to 1, by the channels and symbols that are done; of `*`, whose symbols are not
+    /// counted here, by the channels alone. None unless it is being filled.
+    #[must_use]
+    pub fn filled_share(&self) -> Option<f64> {
+        let cursor = self.cursor.as_ref().filter(|_| self.state == GapState::Filling)?;
+        let is_done = |symbol: &&String| cursor.after.as_ref().is_some_and(|after| *symbol <= after);
+        let symbols = if self.symbols.iter().any(|symbol| symbol == EVERY_SYMBOL) {
+            0.0
+        } else {
+            self.symbols.iter().filter(is_done).count() as f64 / self.symbols.len().max(1) as f64
+        };
+        Some((cursor.channel as f64 + symbols) / self.channels.len().max(1) as f64)
     }
 
     /// Over, and something is still to be done about it.

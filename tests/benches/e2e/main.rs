@@ -6,6 +6,7 @@
 //! the last. Configurations take turns, so that a drift of the machine touches all alike.
 
 mod clients;
+mod growth;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -35,7 +36,12 @@ fn main() {
         let mut names = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
         names.peek().is_none() || names.any(|asked| asked == name)
     };
-    for (name, part) in [("throughput", throughput as fn()), ("peers", peers::compare), ("flips", flips)] {
+    for (name, part) in [
+        ("throughput", throughput as fn()),
+        ("peers", peers::compare),
+        ("flips", flips),
+        ("growth", growth::measure),
+    ] {
         if asked(name) {
             part();
         }
