@@ -24,4 +24,5 @@ mod stores_firestore;
 mod stores_sql;
 mod surface;
 mod switch;
+mod tls;
 mod watchdog;

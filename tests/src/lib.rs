@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod producer;
 pub mod rude;
 pub mod sqlite;
+pub mod tls;
 pub mod venue;
 
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::producer::{Producer, Setup};
+use e2e::tls::TlsFront;
 use e2e::venue::Venue;
 use e2e::{now_us, wait_for};
 
@@ -63,22 +64,28 @@ fn throughput() {
             (per_frame, Venue::start(&arguments))
         })
         .collect();
-    let mut rates: BTreeMap<(&str, usize), Vec<f64>> = BTreeMap::new();
-    let mut peaks: BTreeMap<(&str, usize), f64> = BTreeMap::new();
+    let keep = tempfile::tempdir().expect("a directory");
+    let fronts: Vec<TlsFront> = venues.iter().map(|(_, venue)| TlsFront::start(venue, keep.path())).collect();
+    let mut rates: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
+    let mut peaks: BTreeMap<(String, usize), f64> = BTreeMap::new();
     for run in 0..RUNS {
         for codec in ["msgpack", "json"] {
             for (at, (per_frame, venue)) in venues.iter().enumerate() {
-                let (rate, peak_mib) = one_run(venue, codec, &format!("{codec}-{per_frame}-{run}"));
-                rates.entry((codec, at)).or_default().push(rate);
-                let peak = peaks.entry((codec, at)).or_default();
-                *peak = peak.max(peak_mib);
+                for (words, front) in [("", None), (" by TLS", Some(&fronts[at]))] {
+                    let account = format!("{codec}-{per_frame}-{run}{words}");
+                    let (rate, peak_mib) = one_run(venue, front, codec, &account);
+                    let key = (format!("{codec}{words}"), at);
+                    rates.entry(key.clone()).or_default().push(rate);
+                    let peak = peaks.entry(key).or_default();
+                    *peak = peak.max(peak_mib);
+                }
             }
         }
     }
     for ((codec, at), rates) in &mut rates {
         let median = median(rates);
         let (min, max) = (rates[0], rates[rates.len() - 1]);
-        let (per_frame, peak) = (venues[*at].0, peaks[&(*codec, *at)]);
+        let (per_frame, peak) = (venues[*at].0, peaks[&(codec.clone(), *at)]);
         println!("| {codec} | {per_frame} | {median:.2} ({min:.2} to {max:.2}) | {peak:.0} |");
     }
 }
@@ -90,11 +97,18 @@ fn median(rates: &mut [f64]) -> f64 {
 }
 
 /// Messages per microsecond of CPU time, and the peak of resident memory.
-fn one_run(venue: &Venue, codec: &str, account: &str) -> (f64, f64) {
+fn one_run(venue: &Venue, front: Option<&TlsFront>, codec: &str, account: &str) -> (f64, f64) {
     let dir = tempfile::tempdir().expect("a directory");
     let flag = dir.path().join("flag");
     std::fs::write(&flag, "off\n").expect("a flag");
-    let producer = Setup::new(venue, dir.path())
+    let setup = Setup::new(venue, dir.path());
+    let setup = match front {
+        None => setup,
+        Some(front) => {
+            setup.var("ALPACA_STREAM_URL", front.url()).var("SSL_CERT_FILE", front.certificate().display())
+        }
+    };
+    let producer = setup
         .var("ALPACA_DATA_FEED", "sip")
         .var("MONITORED_SYMBOLS", "*")
         .var("ALPACA_CODEC", codec)

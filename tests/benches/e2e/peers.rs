@@ -56,7 +56,7 @@ pub(crate) fn compare() {
     let market = |messages: &str| &markets.iter().find(|(own, _)| *own == messages).expect("a market").1;
     for run in 0..RUNS {
         for (name, codec) in [("market-ingest, MessagePack", "msgpack"), ("market-ingest, JSON", "json")] {
-            note(name, one_run(market("4000000"), codec, &format!("{codec}-{run}")).0);
+            note(name, one_run(market("4000000"), None, codec, &format!("{codec}-{run}")).0);
         }
         for peer in &PEERS {
             match (peer.command)(&stream(market(peer.messages)), expected(market(peer.messages))) {
