@@ -21,7 +21,8 @@ use crate::config::LogFormat;
 
 /// Libraries that print what they send and receive below INFO, credentials included; no filter may
 /// ask them for it.
-const SHOWS_PAYLOADS: [&str; 5] = ["tungstenite", "tokio_tungstenite", "h2", "hyper", "reqwest"];
+const SHOWS_PAYLOADS: [&str; 6] =
+    ["tungstenite", "tokio_tungstenite", "h2", "hyper", "reqwest", "async_nats"];
 
 /// Lines that may wait for a reader of the log; what comes beyond them is lost rather than waited for.
 const LINES_MAX: usize = 16_384;
@@ -67,9 +68,9 @@ fn install(to: impl Write + Send + 'static, format: LogFormat, instance_id: &str
 }
 
 fn filter() -> (EnvFilter, Option<String>) {
-    // The clients of Firestore and SQLite announce at INFO what is their own business, and the one below Firestore's
-    // every failed call as an ERROR, which comes back to the caller and is told there.
-    let quiet = "info,firestore=warn,gcloud_sdk=off,sqlx=warn";
+    // The clients of Firestore and SQLite announce at INFO what is their own business, and those below Firestore's and
+    // of NATS every failed call as an ERROR, which comes back to the caller and is told there.
+    let quiet = "info,firestore=warn,gcloud_sdk=off,async_nats=off,sqlx=warn";
     let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
     let (mut filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
         None => (EnvFilter::new(quiet), None),
