@@ -138,22 +138,24 @@ fn topic_name(raw: &Raw, topic: &str) -> Result<String, &'static str> {
 fn nats_stream(text: &str) -> Option<NatsStream> {
     let uri: Uri = text.parse().ok()?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "nats" | "tls"))?;
+    let (login, place) = match uri.authority()?.as_str().rsplit_once('@') {
+        Some((login, place)) => (Some(login), place),
+        None => (None, uri.authority()?.as_str()),
+    };
     let host = uri.host().filter(|host| !host.is_empty())?;
-    let port = match uri.port() {
-        Some(port) => port.as_str().parse().ok().filter(|port: &u16| *port != 0)?,
-        None => 4222,
+    let port = match place.strip_prefix(host)? {
+        "" => 4222,
+        port => port.strip_prefix(':')?.parse().ok().filter(|port: &u16| *port != 0)?,
     };
     let stream = uri.path().strip_prefix('/').filter(|stream| !stream.is_empty())?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if uri.query().is_some() || !stream.bytes().all(is_plain) {
         return None;
     }
-    let login = match uri.authority()?.as_str().rsplit_once('@').map(|(login, _)| login) {
+    let login = match login.map(|login| login.split_once(':').ok_or(login)) {
         None => NatsLogin::Nobody,
-        Some(login) => match login.split_once(':') {
-            Some((user, password)) => NatsLogin::User(decoded(user)?, decoded(password)?.into()),
-            None => NatsLogin::Token(decoded(login)?.into()),
-        },
+        Some(Ok((user, password))) => NatsLogin::User(decoded(user)?, decoded(password)?.into()),
+        Some(Err(token)) => NatsLogin::Token(decoded(token)?.into()),
     };
     Some(NatsStream { server: format!("{scheme}://{host}:{port}"), stream: stream.to_owned(), login })
 }

@@ -154,12 +154,13 @@ impl Nats {
             ..stream::Config::default()
         };
         let stream = context.get_or_create_stream(wanted).await.map_err(|error| {
-            let advice = match error.kind() {
-                CreateStreamErrorKind::JetStreamUnavailable => "JetStream is not enabled on this server",
-                CreateStreamErrorKind::TimedOut => {
-                    "JetStream does not answer, or this login may neither look at the stream nor make it"
-                }
-                _ => "the stream can be neither found nor made",
+            let kind = error.kind();
+            let advice = if kind == CreateStreamErrorKind::JetStreamUnavailable {
+                "JetStream is not enabled on this server"
+            } else if kind == CreateStreamErrorKind::TimedOut {
+                "JetStream does not answer, or this login may neither look at the stream nor make it"
+            } else {
+                "the stream can be neither found nor made"
             };
             anyhow::Error::new(error).context(format!("{}: {advice}", self.target))
         })?;
@@ -181,7 +182,8 @@ impl Nats {
     }
 
     fn explained(&self, error: PublishError) -> anyhow::Error {
-        anyhow::Error::new(error).context(format!("{}: not acknowledged", self.target))
+        anyhow::Error::new(error)
+            .context(format!("{}: the broker is gone or did not acknowledge", self.target))
     }
 }
 

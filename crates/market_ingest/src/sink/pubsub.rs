@@ -129,11 +129,8 @@ impl Pubsub {
     }
 
     fn explained(&self, error: PublishError) -> anyhow::Error {
-        let advice = match &error {
-            PublishError::Rpc(error) => advice(error),
-            // Told first is what paused it.
-            _ => "the publisher gave up",
-        };
+        // The first to fail says why; those behind it only that their key is paused.
+        let advice = if let PublishError::Rpc(error) = &error { advice(error) } else { "not acknowledged" };
         anyhow::Error::new(error).context(self.advice(advice))
     }
 

@@ -46,9 +46,9 @@ pub trait Destination: Send + 'static {
         std::future::ready(Ok(()))
     }
 
-    /// When what was written should be finished at the latest; a time that has passed asks for it at once.
+    /// When what was written should be finished at the latest; none asks for it at once.
     fn finish_at(&self) -> Option<Instant> {
-        Some(Instant::now())
+        None
     }
 
     /// Throws away what was written and not finished: this process may not write any more.
@@ -208,7 +208,7 @@ impl<D: Destination> Courier<D> {
     fn finish_is_due(&self, now: Instant) -> bool {
         !self.unfinished.is_empty()
             && (self.unfinished_bytes >= self.shared.queue().bytes_max() / 2
-                || self.destination.finish_at().is_some_and(|at| at <= now))
+                || self.destination.finish_at().is_none_or(|at| at <= now))
     }
 
     /// Once everything that waited is written: for those who wait for it to be durable, or for room.
