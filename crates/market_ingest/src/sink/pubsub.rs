@@ -5,12 +5,15 @@
 //! was not acknowledged is sent again in the same order by a new publisher. What an old one still has in hand comes in
 //! that order too, within [`CALL_LIMIT`], so the first copy of each message is in order whatever happens.
 
+use std::error::Error as StdError;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use google_cloud_auth::credentials::{Builder, Credentials, anonymous};
+use google_cloud_auth::errors::CredentialsError;
 use google_cloud_gax::error::Error;
 use google_cloud_gax::error::rpc::Code;
 use google_cloud_gax::retry_policy::RetryPolicyExt as _;
@@ -146,13 +149,16 @@ impl Pubsub {
 const ADVICE_LOGIN: &str = "no usable credentials: give the process a service account, or run `gcloud auth \
                             application-default login`";
 
+/// What was repeated until its time was over has the reason within.
 fn advice(error: &Error) -> &'static str {
-    let code = error.status().map(|status| status.code);
+    let first: &(dyn StdError + 'static) = error;
+    let mut causes = iter::successors(Some(first), |&cause| cause.source());
+    let code = causes.clone().find_map(|cause| Some(cause.downcast_ref::<Error>()?.status()?.code));
     if code == Some(Code::NotFound) {
         "there is no such topic: make it, or name another in INGEST_SINKS"
     } else if code == Some(Code::PermissionDenied) {
         "this process may not publish: grant its service account roles/pubsub.publisher on the topic"
-    } else if code == Some(Code::Unauthenticated) || error.is_authentication() {
+    } else if code == Some(Code::Unauthenticated) || causes.any(|cause| cause.is::<CredentialsError>()) {
         ADVICE_LOGIN
     } else {
         "not acknowledged"

@@ -23,6 +23,8 @@ struct Outside {
     /// Finishes only when asked to by a drain or by want of room.
     holds: bool,
     finished: u32,
+    /// Takes none of what it is given next.
+    refuses: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,9 @@ impl Destination for Fake {
         if self.outside.lock().unwrap().fails {
             self.written.clear();
             anyhow::bail!("no");
+        }
+        if std::mem::take(&mut self.outside.lock().unwrap().refuses) {
+            return Ok(Written { refused: chunks.iter().map(|chunk| chunk.len() as u64).sum() });
         }
         let records = chunks.iter().flat_map(|chunk| chunk.records());
         self.written.extend(records.map(|r| (r.event.ts(), r.origin, r.seq, r.ordinal)));
@@ -131,6 +136,18 @@ async fn what_is_accepted_is_written_in_order_once_with_sequence_and_ordinal() {
     let live = |ts, seq, ordinal| (ts, Origin::Live, Some(seq), ordinal);
     assert_eq!(outside.lock().unwrap().durable, [live(1, 0, 0), live(2, 1, 0), live(2, 2, 1), live(3, 3, 0)]);
     assert_eq!((sink.bytes(), sink.healthy(), sink.durable_to(JOB)), (0, Some(true), Some(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_destination_will_never_take_is_dropped_and_not_written_and_holds_nothing_up() {
+    let (sink, outside, _) = sink(1 << 20, Outside { refuses: true, ..Outside::default() });
+    sink.accept(JOB, &quotes([1, 2]));
+    eventually("two dropped", || sink.counts().dropped.load(Ordering::Relaxed) == 2).await;
+    sink.accept(JOB, &quotes([3]));
+    eventually("one written", || sink.counts().written.load(Ordering::Relaxed) == 1).await;
+    assert_eq!(outside.lock().unwrap().durable.len(), 1);
+    assert_eq!((sink.counts().dropped.load(Ordering::Relaxed), sink.bytes()), (2, 0));
+    assert_eq!((sink.durable_to(JOB), sink.take_overflows().len()), (Some(3), 0));
 }
 
 #[tokio::test(start_paused = true)]
