@@ -21,7 +21,8 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="market-ingest" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}"
-# Google's token endpoint is verified against these; Alpaca's and Firestore's certificates are compiled in.
+# Google's token endpoint, Pub/Sub and a NATS server are verified against these; Alpaca's and Firestore's certificates
+# are compiled in.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /market-ingest /market-ingest
 # Where the default store, `sqlite:market-ingest.db`, lands when no Firestore is configured. Mount a volume to keep it.

@@ -52,7 +52,7 @@ fn no_trouble_loses_anything_or_doubles_anything() {
 }
 
 /// The recorded five minutes, or a made-up tape of the same kind where they are absent.
-fn tape() -> (tempfile::TempDir, Tape) {
+pub(super) fn tape() -> (tempfile::TempDir, Tape) {
     let dir = tempfile::tempdir().unwrap();
     let (path, text) = match data::shared("equities_smoke.ndjson.gz") {
         Some(path) => {
@@ -102,10 +102,10 @@ impl Drop for StopOthers<'_> {
     }
 }
 
-struct Tape {
-    path: PathBuf,
+pub(super) struct Tape {
+    pub(super) path: PathBuf,
     /// What each element says, sorted.
-    sent: Vec<String>,
+    pub(super) sent: Vec<String>,
 }
 
 /// The same numbers from the same seed.

@@ -59,16 +59,16 @@ fn names(dir: &Path, ending: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect()
 }
 
-fn messages(producer: &Producer) -> u64 {
+pub(super) fn messages(producer: &Producer) -> u64 {
     producer.status()["counters"]["messages"].as_u64().unwrap()
 }
 
-fn written(producer: &Producer, kind: &str) -> u64 {
+pub(super) fn written(producer: &Producer, kind: &str) -> u64 {
     producer.metric(&format!("market_ingest_sink_writes_total{{sink=\"{kind}\"}}")).unwrap() as u64
 }
 
 /// None twice, none missing in the order of receipt, all live and under one epoch.
-fn assert_complete(records: &[Value], received: u64) {
+pub(super) fn assert_complete(records: &[Value], received: u64) {
     let seqs: HashSet<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
     let keys: HashSet<&str> = records.iter().map(|record| record["key"].as_str().unwrap()).collect();
     assert_eq!((records.len() as u64, seqs.len(), keys.len()), (received, records.len(), records.len()));
@@ -246,7 +246,7 @@ fn each_sink_accounts_for_every_record_of_a_flood() {
 }
 
 /// How many elements of the synthetic market reach a stock job: corrections and cancels come with trades.
-fn made(venue: &Venue) -> u64 {
+pub(super) fn made(venue: &Venue) -> u64 {
     let state = venue.state();
     let stocks = state["feed"]["by_symbol"].as_object().unwrap().iter().filter(|(name, _)| is_stock(name));
     let counts =
@@ -254,7 +254,7 @@ fn made(venue: &Venue) -> u64 {
     counts.flatten().sum()
 }
 
-fn condition(producer: &Producer, name: &str) -> String {
+pub(super) fn condition(producer: &Producer, name: &str) -> String {
     let status = producer.status();
     let conditions = status["conditions"].as_array().unwrap();
     conditions.iter().find(|c| c["type"] == name).unwrap()["status"].as_str().unwrap().to_owned()

@@ -53,6 +53,24 @@ pub fn read_files(kind: &str, dir: &Path) -> Vec<Value> {
     records
 }
 
+/// What a broker's own Python client prints, by `tests/clients/read_broker.py`.
+///
+/// # Panics
+/// When the client is not installed, or fails.
+#[must_use]
+pub fn broker(arguments: &[&str]) -> Vec<Value> {
+    let python = PathBuf::from(ROOT).join("target/clients/python/bin/python");
+    assert!(python.exists(), "{} is missing: run scripts/clients", python.display());
+    let output = Command::new(python)
+        .arg(Path::new(ROOT).join("tests/clients/read_broker.py"))
+        .args(arguments)
+        .output()
+        .expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
 /// What schemathesis says of an HTTP interface that it judges by its own description, with this token for writes; it
 /// works in `dir`.
 ///

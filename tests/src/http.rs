@@ -56,6 +56,19 @@ pub fn patch(url: &str, body: &Value) -> (u16, String) {
     (status, response.body_mut().read_to_string().expect("a body"))
 }
 
+/// Status and body of a PUT of JSON; an emulator's first answer takes its time.
+///
+/// # Panics
+/// When nobody answers.
+#[must_use]
+pub fn put(url: &str, body: &Value) -> (u16, String) {
+    let limit = Some(Duration::from_secs(60));
+    let request = agent().put(url).config().timeout_global(limit).build();
+    let mut response = request.send_json(body).expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.body_mut().read_to_string().expect("a body"))
+}
+
 /// Status of a DELETE.
 ///
 /// # Panics

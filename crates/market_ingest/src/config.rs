@@ -8,6 +8,7 @@ mod feed;
 mod listing;
 mod problem;
 mod raw;
+mod sinks;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub use feed::{Credentials, History, JobConfig, feed_channels};
 pub use listing::{VARIABLES, Variable, listing};
 pub use problem::{Problem, Problems};
+pub use sinks::{NatsLogin, NatsStream, PubsubTopic, SinkConfig};
 
 use ingest_switch::Schedule;
 use secrecy::SecretString;
@@ -97,19 +99,6 @@ pub enum StoreConfig {
     Postgres(SecretString),
     /// An SQLite file, created when absent.
     Sqlite(PathBuf),
-}
-
-/// A place that market data is delivered to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkConfig {
-    /// Newest quote per symbol, into the store.
-    Quotes,
-    /// Every record, as lines of JSON in files of this directory.
-    Ndjson(PathBuf),
-    /// Every record, in Parquet files of this directory.
-    Parquet(PathBuf),
-    /// Counts and forgets.
-    Null,
 }
 
 /// What of a gap to fetch.
@@ -218,7 +207,7 @@ impl Raw {
         let jobs = feed::jobs(self, problems);
         let store = self.store(problems);
         let tenant = self.tenant(problems);
-        let sinks = self.sinks(problems);
+        let sinks = sinks::sinks(self, problems);
         let pacing = self.pacing(problems);
         let backfill = self.backfill(problems);
         let file_age_max = problems.seconds("INGEST_FILE_MAX_AGE_S", &self.ingest_file_max_age_s, 60.0, 0.1);
@@ -308,8 +297,7 @@ impl Raw {
             problems.add("INGEST_STORE", shown, ACCEPTED);
             return None;
         }
-        let project = self.firestore_project_id.as_ref().or(self.google_cloud_project.as_ref());
-        let Some(project) = project else {
+        let Some(project) = self.project() else {
             problems.add(
                 "FIRESTORE_PROJECT_ID",
                 "nothing",
@@ -317,7 +305,11 @@ impl Raw {
             );
             return None;
         };
-        Some(StoreConfig::Firestore { project: project.clone(), emulator_host })
+        Some(StoreConfig::Firestore { project: project.to_owned(), emulator_host })
+    }
+
+    fn project(&self) -> Option<&str> {
+        self.firestore_project_id.as_deref().or(self.google_cloud_project.as_deref())
     }
 
     fn schedule(&self, problems: &mut Problems) -> Option<Option<Schedule>> {
@@ -343,36 +335,6 @@ impl Raw {
             return None;
         }
         Some(Some(tenant.clone()))
-    }
-
-    fn sinks(&self, problems: &mut Problems) -> Option<Vec<SinkConfig>> {
-        const ACCEPTED: &str = "quotes, ndjson:DIR, parquet:DIR, null (a comma list)";
-        let mut sinks = Vec::new();
-        let mut good = true;
-        let text = self.ingest_sinks.as_deref().unwrap_or("quotes");
-        for word in listing::words(text) {
-            let (kind, target) =
-                word.split_once(':').map_or((word, None), |(kind, t)| (kind, Some(t.trim())));
-            let sink = match (kind, target) {
-                ("quotes", None) => SinkConfig::Quotes,
-                ("null", None) => SinkConfig::Null,
-                ("ndjson", Some(dir)) if !dir.is_empty() => SinkConfig::Ndjson(PathBuf::from(dir)),
-                ("parquet", Some(dir)) if !dir.is_empty() => SinkConfig::Parquet(PathBuf::from(dir)),
-                _ => {
-                    problems.add("INGEST_SINKS", word, ACCEPTED);
-                    good = false;
-                    continue;
-                }
-            };
-            if !sinks.contains(&sink) {
-                sinks.push(sink);
-            }
-        }
-        if good && sinks.is_empty() {
-            problems.add("INGEST_SINKS", text, ACCEPTED);
-            good = false;
-        }
-        good.then_some(sinks)
     }
 
     fn pacing(&self, problems: &mut Problems) -> Option<Pacing> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use anyhow::bail;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -68,6 +69,14 @@ impl Fence {
     #[must_use]
     pub fn may_write(&self) -> bool {
         nanoseconds(since_boot()) < self.0.valid_until_ns.load(Ordering::Acquire)
+    }
+
+    /// That it is ours, for those who write in several steps.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn require(&self) -> anyhow::Result<()> {
+        if self.may_write() { Ok(()) } else { bail!("this process may not write any more") }
     }
 
     /// The epoch of the lease that this process has or had last; 0 before the first.

@@ -19,9 +19,17 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
 
-/// Libraries that print what they send and receive below INFO, credentials included; no filter may
-/// ask them for it.
-const SHOWS_PAYLOADS: [&str; 5] = ["tungstenite", "tokio_tungstenite", "h2", "hyper", "reqwest"];
+/// Libraries that print what they send and receive below INFO, credentials included, and the most that any filter may
+/// ask them for.
+const SHOWS_PAYLOADS: [&str; 7] = [
+    "tungstenite=info",
+    "tokio_tungstenite=info",
+    "h2=info",
+    "hyper=info",
+    "reqwest=info",
+    "async_nats=off",
+    "async_nats::connection=off",
+];
 
 /// Lines that may wait for a reader of the log; what comes beyond them is lost rather than waited for.
 const LINES_MAX: usize = 16_384;
@@ -68,7 +76,7 @@ fn install(to: impl Write + Send + 'static, format: LogFormat, instance_id: &str
 
 fn filter() -> (EnvFilter, Option<String>) {
     // The clients of Firestore and SQLite announce at INFO what is their own business, and the one below Firestore's
-    // every failed call as an ERROR, which comes back to the caller and is told there.
+    // every failed call as an ERROR, which comes back to the caller and is told there. So does that of NATS, above.
     let quiet = "info,firestore=warn,gcloud_sdk=off,sqlx=warn";
     let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
     let (mut filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
@@ -76,8 +84,8 @@ fn filter() -> (EnvFilter, Option<String>) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
     };
-    for target in SHOWS_PAYLOADS {
-        if let Ok(directive) = format!("{target}=info").parse() {
+    for most in SHOWS_PAYLOADS {
+        if let Ok(directive) = most.parse() {
             filter = filter.add_directive(directive);
         }
     }

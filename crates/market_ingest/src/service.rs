@@ -36,7 +36,8 @@ use crate::memory::{self, Memory};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
 use crate::sink::{
-    BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Ndjson, Parquet, Quotes, Rotation, Sink,
+    BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Nats, Ndjson, Parquet, Pubsub, Quotes,
+    Rotation, Sink,
 };
 use crate::sources::{ControlFollower, HoldSignals};
 use crate::store::Store;
@@ -373,6 +374,14 @@ fn sinks(
         SinkConfig::Parquet(dir) => {
             let files = Files::new(dir.clone(), Parquet::new(encoder())?, rotation, fence.clone());
             Ok(full_rate("parquet", files, fence, tasks))
+        }
+        SinkConfig::Pubsub(topic) => {
+            let topic = Pubsub::new(topic.clone(), encoder(), fence.clone());
+            Ok(full_rate("pubsub", topic, fence, tasks))
+        }
+        SinkConfig::Nats(stream) => {
+            let stream = Nats::new(stream.clone(), Arc::clone(&jobs), encoder(), fence.clone());
+            Ok(full_rate("nats", stream, fence, tasks))
         }
     };
     config.sinks.iter().map(build).collect()

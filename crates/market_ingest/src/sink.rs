@@ -9,9 +9,11 @@ mod files;
 mod full_rate;
 mod json;
 pub mod key;
+mod nats;
 mod ndjson;
 mod overflow;
 mod parquet;
+mod pubsub;
 mod quotes;
 
 use std::collections::HashSet;
@@ -28,8 +30,10 @@ pub use chunk::{Backfill, Chunk, Origin, Record};
 pub use files::{Files, Rotation};
 pub use full_rate::{BYTES_MAX, Courier, Destination, FullRate, Outcome, Outlet, Ticket, Written};
 pub use json::Encoder;
+pub use nats::Nats;
 pub use ndjson::Ndjson;
 pub use overflow::{Lanes, Overflow};
+pub use pubsub::Pubsub;
 pub use quotes::{Quotes, QuotesWriter};
 
 /// Everything received before a pause is delivered within this time, or counted as dropped; with

@@ -44,7 +44,11 @@ pub const VARIABLES: &[Variable] = &[
         "firestore where configured, else sqlite:market-ingest.db",
         "firestore, sqlite:PATH or postgres://…",
     ),
-    plain("FIRESTORE_PROJECT_ID", "GOOGLE_CLOUD_PROJECT", "project of the Firestore database"),
+    plain(
+        "FIRESTORE_PROJECT_ID",
+        "GOOGLE_CLOUD_PROJECT",
+        "project of the Firestore database, and of a Pub/Sub topic that names none",
+    ),
     plain("GOOGLE_CLOUD_PROJECT", "none", "project, when FIRESTORE_PROJECT_ID is unset"),
     plain("FIRESTORE_EMULATOR_HOST", "none", "host:port of an emulator; needs no credentials"),
     plain("HEARTBEAT_INTERVAL_S", "15", "seconds between two heartbeats, at least 1"),
@@ -69,8 +73,10 @@ pub const VARIABLES: &[Variable] = &[
     plain(
         "INGEST_SINKS",
         "quotes",
-        "comma list: quotes (newest quote per symbol into the store), ndjson:DIR and parquet:DIR (every record), null",
+        "comma list: quotes (newest quote per symbol into the store), ndjson:DIR, parquet:DIR, pubsub:TOPIC and \
+         nats:URL/STREAM (every record), null",
     ),
+    plain("PUBSUB_EMULATOR_HOST", "none", "host:port of an emulator of Pub/Sub; needs no credentials"),
     plain("INGEST_FILE_MAX_AGE_S", "60", "a file of ndjson or parquet is complete after that many seconds"),
     plain(
         "PER_SYMBOL_MIN_INTERVAL_MS",

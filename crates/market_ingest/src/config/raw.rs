@@ -49,6 +49,8 @@ pub(super) struct Raw {
     #[serde(deserialize_with = "filled")]
     pub(super) ingest_sinks: Option<String>,
     #[serde(deserialize_with = "filled")]
+    pub(super) pubsub_emulator_host: Option<String>,
+    #[serde(deserialize_with = "filled")]
     pub(super) per_symbol_min_interval_ms: Option<String>,
     #[serde(deserialize_with = "filled")]
     pub(super) global_writes_per_sec: Option<String>,

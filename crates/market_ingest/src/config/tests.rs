@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alpaca_feed::message::Codec;
 use alpaca_feed::subscription::Channel;
+use secrecy::ExposeSecret as _;
 
 use super::*;
 
@@ -38,6 +39,82 @@ fn several_sinks_may_be_named_each_with_its_target() {
     let ndjson = |dir: &str| SinkConfig::Ndjson(dir.into());
     let expected = [SinkConfig::Quotes, ndjson("a/b"), ndjson("c"), SinkConfig::Parquet("a/b".into())];
     assert_eq!(config.sinks, expected);
+}
+
+#[test]
+fn a_topic_is_found_in_the_project_unless_it_names_one() {
+    let topic = |vars: &[(&str, &str)]| match &read_keyed(vars).unwrap().sinks[..] {
+        [SinkConfig::Pubsub(topic)] => topic.clone(),
+        other => panic!("{other:?}"),
+    };
+    let short = ("INGEST_SINKS", "pubsub:ticks");
+    let project = ("GOOGLE_CLOUD_PROJECT", "mine");
+    // A project also says that the store is Firestore; that is another matter.
+    let store = ("INGEST_STORE", "sqlite:x.db");
+    let emulator = ("PUBSUB_EMULATOR_HOST", "h:1");
+    assert_eq!(topic(&[short, project, store]).name, "projects/mine/topics/ticks");
+    assert_eq!(topic(&[short, project, store]).emulator_host, None);
+    assert_eq!(topic(&[short, project, store, emulator]).emulator_host.as_deref(), Some("h:1"));
+    assert_eq!(
+        topic(&[short, project, store, ("FIRESTORE_PROJECT_ID", "f")]).name,
+        "projects/f/topics/ticks"
+    );
+    let long = ("INGEST_SINKS", "pubsub:projects/theirs/topics/t-1.x");
+    assert_eq!(topic(&[long, project, store]).name, "projects/theirs/topics/t-1.x");
+    check_refused("INGEST_SINKS", "pubsub:ticks", "GOOGLE_CLOUD_PROJECT");
+    for wrong in
+        ["pubsub:", "pubsub:ab", "pubsub:1ab", "pubsub:google", "pubsub:a b c", "pubsub:topics/ticks"]
+    {
+        check_refused("INGEST_SINKS", wrong, "pubsub:projects/PROJECT/topics/TOPIC");
+    }
+    for wrong in [
+        "pubsub:projects//topics/ticks",
+        "pubsub:projects/p/topics/",
+        "pubsub:projects/p/subscriptions/ticks",
+    ] {
+        check_refused("INGEST_SINKS", wrong, "3 to 255 letters");
+    }
+}
+
+#[test]
+fn a_nats_url_names_server_stream_and_login_and_shows_no_login() {
+    let stream = |text: &str| match &read_keyed(&[("INGEST_SINKS", text)]).unwrap().sinks[..] {
+        [SinkConfig::Nats(stream)] => stream.clone(),
+        other => panic!("{other:?}"),
+    };
+    let open = stream("nats:nats://h/MARKET");
+    assert_eq!((open.to_string().as_str(), open.stream.as_str()), ("nats://h:4222/MARKET", "MARKET"));
+    assert!(matches!(open.login, NatsLogin::Nobody));
+    let user = stream("nats:tls://in%2Cgest:p%40ss:w%C3%A9@h.x:7/a_B-1");
+    assert_eq!(user.to_string(), "tls://h.x:7/a_B-1");
+    let NatsLogin::User(name, password) = &user.login else { panic!("{user:?}") };
+    assert_eq!((name.as_str(), password.expose_secret()), ("in,gest", "p@ss:wé"));
+    let token = stream("nats:nats://s3cret@[::1]:4222/S");
+    assert!(matches!(&token.login, NatsLogin::Token(token) if token.expose_secret() == "s3cret"));
+    assert_eq!(token.server, "nats://[::1]:4222");
+    assert!(!format!("{user:?}{token:?}").contains("s3cret") && !format!("{user:?}").contains("p@ss"));
+    // One stream is one sink.
+    assert_eq!(stream("nats:nats://h/S,nats:nats://t@h:4222/S").server, "nats://h:4222");
+    for wrong in [
+        "nats:",
+        "nats:h/S",
+        "nats:http://h/S",
+        "nats:nats://h",
+        "nats:nats://h/",
+        "nats:nats://h/a.b",
+        "nats:nats://h/a/b",
+        "nats:nats://h:0/S",
+        "nats:nats://h:x/S",
+        "nats:nats:///S",
+        "nats:nats://h/S?x=1",
+    ] {
+        check_refused("INGEST_SINKS", wrong, "nats:nats://HOST[:PORT]/STREAM");
+    }
+    let problems =
+        read_keyed(&[("INGEST_SINKS", "quotes,nats:nats://user:hunter2@h/a.b")]).unwrap_err().to_string();
+    assert!(problems.contains("@h/a.b") && !problems.contains("hunter2"), "{problems}");
+    let vars = [("INGEST_SINKS".to_owned(), "null,nats:nats://hunter2@h/S".to_owned())];
+    assert!(!listing(vars).contains("hunter2"));
 }
 
 #[test]
@@ -90,7 +167,11 @@ fn a_bad_value_names_the_variable_what_was_found_and_what_is_accepted() {
     check_refused("TENANT_ID", "a/b", "no '/'");
     check_refused("TENANT_ID", "..", "no '/'");
     for value in ["quotes,fax", ",", "ndjson", "ndjson:", "parquet: ", "quotes:DIR"] {
-        check_refused("INGEST_SINKS", value, "quotes, ndjson:DIR, parquet:DIR, null");
+        check_refused(
+            "INGEST_SINKS",
+            value,
+            "quotes, ndjson:DIR, parquet:DIR, pubsub:TOPIC, nats:URL/STREAM, null",
+        );
     }
     check_refused("ALPACA_CHANNELS", ",", "trades");
     check_refused("INGEST_STORE", "mongodb", "sqlite:PATH");

@@ -156,7 +156,7 @@ impl<F: Format> Destination for Files<F> {
             chunks.iter().filter(|chunk| !self.landed.contains(&chunk.id())).cloned().collect();
         let fence = self.fence.clone();
         self.run(move |desk| {
-            require(&fence)?;
+            fence.require()?;
             let bytes = desk.format.write(&mut desk.naming, epoch, &chunks)?;
             Ok(Done::Wrote { ids: chunks.iter().map(|chunk| chunk.id()).collect(), bytes })
         })
@@ -169,7 +169,7 @@ impl<F: Format> Destination for Files<F> {
         self.settle().await?;
         let fence = self.fence.clone();
         self.run(move |desk| {
-            require(&fence)?;
+            fence.require()?;
             desk.format.finish(&mut desk.naming)?;
             Ok(Done::Finished)
         })
@@ -195,10 +195,6 @@ impl<F: Format> Destination for Files<F> {
             })
             .await;
     }
-}
-
-fn require(fence: &Fence) -> anyhow::Result<()> {
-    if fence.may_write() { Ok(()) } else { bail!("this process may not write any more") }
 }
 
 /// Gives files their names: kind, time of opening, a word for this process, a number.

@@ -23,7 +23,8 @@ use crate::logging;
 /// Time between a failure and the next attempt.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// Where a full-rate sink writes: a directory of files, a broker.
+/// Where a full-rate sink writes: a directory of files, a broker. What is given here by default is that of one whose
+/// [`Self::write`] returns once everything is durable.
 pub trait Destination: Send + 'static {
     /// A few records may wait this long for more.
     const LINGER: Duration;
@@ -41,13 +42,19 @@ pub trait Destination: Send + 'static {
     ) -> impl Future<Output = anyhow::Result<Written>> + Send;
 
     /// Makes durable what was written. Errors and dropping as with [`Self::write`].
-    fn finish(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+    fn finish(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
 
-    /// When what was written should be finished at the latest; a time that has passed asks for it at once.
-    fn finish_at(&self) -> Option<Instant>;
+    /// When what was written should be finished at the latest; none asks for it at once.
+    fn finish_at(&self) -> Option<Instant> {
+        None
+    }
 
     /// Throws away what was written and not finished: this process may not write any more.
-    fn discard(&mut self) -> impl Future<Output = ()> + Send;
+    fn discard(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// What a destination says of chunks that it took.
@@ -70,6 +77,8 @@ pub struct Courier<D> {
     /// Written and not durable yet.
     unfinished: Vec<Arc<Chunk>>,
     unfinished_bytes: usize,
+    /// How many of these records the destination will never take.
+    unfinished_refused: u64,
     requests: Vec<DrainRequest>,
     /// A drain of a whole job was over before what it wrote was durable.
     finish_owed: bool,
@@ -92,6 +101,7 @@ impl<D: Destination> Courier<D> {
             again: VecDeque::new(),
             unfinished: Vec::new(),
             unfinished_bytes: 0,
+            unfinished_refused: 0,
             requests: Vec::new(),
             finish_owed: false,
             keyers: HashMap::new(),
@@ -177,7 +187,7 @@ impl<D: Destination> Courier<D> {
         match attend(&mut self.drains, &mut self.requests, writing).await {
             None => batch.into_iter().rev().for_each(|chunk| self.again.push_front(chunk)),
             Some(Ok(written)) => {
-                self.shared.counts.dropped.fetch_add(written.refused, Ordering::Relaxed);
+                self.unfinished_refused += written.refused;
                 for request in &mut self.requests {
                     let before = batch.iter().filter(|chunk| chunk.id < request.upto);
                     request.drained.delivered += before.map(|c| c.covered(&request.part)).sum::<u64>();
@@ -198,7 +208,7 @@ impl<D: Destination> Courier<D> {
     fn finish_is_due(&self, now: Instant) -> bool {
         !self.unfinished.is_empty()
             && (self.unfinished_bytes >= self.shared.queue().bytes_max() / 2
-                || self.destination.finish_at().is_some_and(|at| at <= now))
+                || self.destination.finish_at().is_none_or(|at| at <= now))
     }
 
     /// Once everything that waited is written: for those who wait for it to be durable, or for room.
@@ -221,8 +231,10 @@ impl<D: Destination> Courier<D> {
                 self.finish_owed = false;
                 let durable = std::mem::take(&mut self.unfinished);
                 self.unfinished_bytes = 0;
-                let records: usize = durable.iter().map(|chunk| chunk.len()).sum();
-                self.shared.counts.written.fetch_add(records as u64, Ordering::Relaxed);
+                let records = durable.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+                let refused = std::mem::take(&mut self.unfinished_refused);
+                self.shared.counts.dropped.fetch_add(refused, Ordering::Relaxed);
+                self.shared.counts.written.fetch_add(records - refused, Ordering::Relaxed);
                 {
                     let mut queue = self.shared.queue();
                     for chunk in durable {
@@ -241,14 +253,14 @@ impl<D: Destination> Courier<D> {
     }
 
     fn give_unfinished_again(&mut self) {
-        self.unfinished_bytes = 0;
+        (self.unfinished_bytes, self.unfinished_refused) = (0, 0);
         self.unfinished.drain(..).rev().for_each(|chunk| self.again.push_front(chunk));
     }
 
     /// This process may not write any more: what it has is somebody else's to fetch.
     async fn fenced(&mut self, batch: Vec<Arc<Chunk>>) {
         self.destination.discard().await;
-        self.unfinished_bytes = 0;
+        (self.unfinished_bytes, self.unfinished_refused) = (0, 0);
         let lost = self.shared.give_up(self.unfinished.drain(..).chain(batch));
         tracing::warn!(sink = self.kind, records = lost, "this process may not write; records were given up");
     }

@@ -23,6 +23,8 @@ struct Outside {
     /// Finishes only when asked to by a drain or by want of room.
     holds: bool,
     finished: u32,
+    /// Takes none of what it is given next.
+    refuses: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,9 @@ impl Destination for Fake {
             self.written.clear();
             anyhow::bail!("no");
         }
+        if std::mem::take(&mut self.outside.lock().unwrap().refuses) {
+            return Ok(Written { refused: chunks.iter().map(|chunk| chunk.len() as u64).sum() });
+        }
         let records = chunks.iter().flat_map(|chunk| chunk.records());
         self.written.extend(records.map(|r| (r.event.ts(), r.origin, r.seq, r.ordinal)));
         Ok(Written::default())
@@ -60,8 +65,7 @@ impl Destination for Fake {
     }
 
     fn finish_at(&self) -> Option<Instant> {
-        let wait = if self.outside.lock().unwrap().holds { 3600 } else { 0 };
-        (!self.written.is_empty()).then(|| Instant::now() + Duration::from_secs(wait))
+        self.outside.lock().unwrap().holds.then(|| Instant::now() + Duration::from_secs(3600))
     }
 
     async fn discard(&mut self) {
@@ -132,6 +136,18 @@ async fn what_is_accepted_is_written_in_order_once_with_sequence_and_ordinal() {
     let live = |ts, seq, ordinal| (ts, Origin::Live, Some(seq), ordinal);
     assert_eq!(outside.lock().unwrap().durable, [live(1, 0, 0), live(2, 1, 0), live(2, 2, 1), live(3, 3, 0)]);
     assert_eq!((sink.bytes(), sink.healthy(), sink.durable_to(JOB)), (0, Some(true), Some(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_destination_will_never_take_is_dropped_and_not_written_and_holds_nothing_up() {
+    let (sink, outside, _) = sink(1 << 20, Outside { refuses: true, ..Outside::default() });
+    sink.accept(JOB, &quotes([1, 2]));
+    eventually("two dropped", || sink.counts().dropped.load(Ordering::Relaxed) == 2).await;
+    sink.accept(JOB, &quotes([3]));
+    eventually("one written", || sink.counts().written.load(Ordering::Relaxed) == 1).await;
+    assert_eq!(outside.lock().unwrap().durable.len(), 1);
+    assert_eq!((sink.counts().dropped.load(Ordering::Relaxed), sink.bytes()), (2, 0));
+    assert_eq!((sink.durable_to(JOB), sink.take_overflows().len()), (Some(3), 0));
 }
 
 #[tokio::test(start_paused = true)]
