@@ -223,7 +223,7 @@ fn no_secret_appears_in_logs_status_metrics_or_errors() {
     let mut producer = Setup::new(&venue, dir.path())
         .var("APCA_API_KEY_ID", "PKCANARYKEY")
         .var("APCA_API_SECRET_KEY", "canarysecret")
-        .var("RUST_LOG", "trace")
+        .var("RUST_LOG", "trace,tungstenite::protocol=trace")
         .start();
     wait_for("the refusal", LIMIT, || (rejections(&producer, 402) == 1).then_some(()));
     let mut shown = producer.status().to_string();

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -13,22 +13,25 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
 
-/// Libraries that print what they send and receive below INFO, credentials included, and the most that any filter may
-/// ask them for.
-const SHOWS_PAYLOADS: [&str; 7] = [
-    "tungstenite=info",
-    "tokio_tungstenite=info",
-    "h2=info",
-    "hyper=info",
-    "reqwest=info",
-    "async_nats=off",
-    "async_nats::connection=off",
+/// Libraries that print what they send and receive below INFO, credentials included: no filter gets more out of them.
+/// That of NATS prints its password at TRACE, and its failures come back to the caller.
+const SHOWS_PAYLOADS: [(&str, LevelFilter); 7] = [
+    ("tungstenite", LevelFilter::INFO),
+    ("tokio_tungstenite", LevelFilter::INFO),
+    ("h2", LevelFilter::INFO),
+    ("hyper", LevelFilter::INFO),
+    ("hyper_util", LevelFilter::INFO),
+    ("reqwest", LevelFilter::INFO),
+    ("async_nats", LevelFilter::OFF),
 ];
 
 /// Lines that may wait for a reader of the log; what comes beyond them is lost rather than waited for.
@@ -63,10 +66,16 @@ fn install(to: impl Write + Send + 'static, format: LogFormat, instance_id: &str
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).finish(to);
     let (filter, problem) = filter();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let capped = filter_fn(|metadata| may_be_shown(metadata.target(), *metadata.level()));
     // Fails only when the process has an output already.
     let _ = match format {
-        LogFormat::Json => builder.event_format(CloudLogging::new(instance_id)).try_init(),
-        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => {
+            builder.event_format(CloudLogging::new(instance_id)).finish().with(capped).try_init()
+        }
+        LogFormat::Text => {
+            let coloured = std::io::stderr().is_terminal();
+            builder.with_target(false).with_ansi(coloured).finish().with(capped).try_init()
+        }
     };
     if let Some(error) = problem {
         tracing::warn!(error, "RUST_LOG cannot be parsed; info is used");
@@ -76,20 +85,20 @@ fn install(to: impl Write + Send + 'static, format: LogFormat, instance_id: &str
 
 fn filter() -> (EnvFilter, Option<String>) {
     // The clients of Firestore and SQLite announce at INFO what is their own business, and the one below Firestore's
-    // every failed call as an ERROR, which comes back to the caller and is told there. So does that of NATS, above.
+    // every failed call as an ERROR, which comes back to the caller and is told there.
     let quiet = "info,firestore=warn,gcloud_sdk=off,sqlx=warn";
     let wanted = std::env::var("RUST_LOG").ok().filter(|f| !f.trim().is_empty());
-    let (mut filter, problem) = match wanted.as_deref().map(EnvFilter::try_new) {
+    match wanted.as_deref().map(EnvFilter::try_new) {
         None => (EnvFilter::new(quiet), None),
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
-    };
-    for most in SHOWS_PAYLOADS {
-        if let Ok(directive) = most.parse() {
-            filter = filter.add_directive(directive);
-        }
     }
-    (filter, problem)
+}
+
+/// Whatever was asked for.
+fn may_be_shown(target: &str, level: Level) -> bool {
+    let name = target.split("::").next().unwrap_or(target);
+    SHOWS_PAYLOADS.iter().all(|(library, most)| name != *library || level <= *most)
 }
 
 struct CloudLogging {
@@ -187,4 +196,23 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_gets_payloads_out_of_a_library() {
+        for (target, level, shown) in [
+            ("tungstenite::protocol", Level::TRACE, false),
+            ("tungstenite", Level::INFO, true),
+            ("async_nats::connection", Level::TRACE, false),
+            ("async_nats", Level::ERROR, false),
+            ("hyper_util::client", Level::TRACE, false),
+            ("market_ingest::pump", Level::TRACE, true),
+        ] {
+            assert_eq!(may_be_shown(target, level), shown, "{target} {level}");
+        }
+    }
 }
