@@ -12,7 +12,7 @@
 //!   connection made anew does not end it. What it missed is then told by [`Command::Backfill`], in pieces that tile.
 //! - Without enough learned there is no alarm; only a job of many symbols that never heard anything in a regular session
 //!   has a fixed limit, so that the watch is not armed by the first message alone.
-//! - Remedies come only while live, and not faster than [`remedy`](self) allows.
+//! - Remedies come only while live, and not faster than [`remedy`](self) allows; a lag has one, once.
 
 mod by_symbol;
 mod interval;
@@ -49,6 +49,8 @@ const UNHEARD_LIMIT: Duration = Duration::from_secs(300);
 const UNHEARD_SYMBOLS_MIN: usize = 8;
 /// What a spot check finds must be newer than the last message by this much, for clocks and publication differ.
 const SPOT_CHECK_SLACK: Duration = Duration::from_secs(5);
+/// Event time that has been behind for so long will not catch up by itself.
+const LAG_PERSISTS: Duration = Duration::from_secs(30);
 /// Halted symbols that are remembered.
 const HALTED_MAX: usize = 1 << 14;
 
@@ -67,7 +69,7 @@ pub enum Command {
     /// Unsubscribe and subscribe again, on the connection that there is.
     Resubscribe(Vec<Subject>),
     /// Close the connection and dial anew.
-    Reconnect,
+    Reconnect(Trouble),
     /// Fetch elsewhere what came in this time.
     Backfill {
         /// Of what.
@@ -77,6 +79,15 @@ pub enum Command {
         /// Until then.
         until: Instant,
     },
+}
+
+/// Why a connection is to be made anew.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub enum Trouble {
+    /// Nothing comes where something should.
+    Mute,
+    /// What comes is old: the venue has more waiting for us than it can send, and only a new connection is without it.
+    Lagging,
 }
 
 /// What happened, for logs, metrics and conditions.
@@ -150,6 +161,8 @@ pub struct Watchdog {
     halted: BTreeSet<SymbolId>,
     symbols: BySymbol,
     lag: Lag,
+    /// When a lag is to be met with a new connection; none without one, and once that was tried.
+    lag_remedy_at: Option<Instant>,
     remedies: Remedies,
     /// When to look next; none: at once.
     deadline: Option<Instant>,
@@ -195,6 +208,7 @@ impl Watchdog {
             halted: BTreeSet::new(),
             symbols: BySymbol::new(),
             lag: Lag::default(),
+            lag_remedy_at: None,
             remedies: Remedies::default(),
             deadline: None,
             looked_at: None,
@@ -256,7 +270,8 @@ impl Watchdog {
             }
         }
         if newest_ts != i64::MIN {
-            self.lag.sample(wall_ts.saturating_sub(newest_ts));
+            // A time of the future would make all that follows look late.
+            self.lag.sample(wall_ts.saturating_sub(newest_ts).max(0));
         }
         self.heard_ever |= kinds != 0;
         for (at, (kind, _)) in WATCHED.into_iter().enumerate() {
@@ -346,7 +361,7 @@ impl Watchdog {
     pub fn mute(&self) -> Vec<Subject> {
         let channels = self.channels.iter().zip(WATCHED).filter(|(watch, _)| watch.alarm.is_some());
         let channels = channels.map(|(_, (_, channel))| Subject::Channel(channel));
-        channels.chain(self.symbols.mute().map(|(symbol, _)| Subject::Symbol(symbol))).collect()
+        channels.chain(self.symbols.mute().map(Subject::Symbol)).collect()
     }
 
     /// Symbols that may be mute while others flow, until a spot check says more.
@@ -450,8 +465,14 @@ impl Watchdog {
     /// What is due once a second.
     fn look(&mut self, now: Instant) {
         match self.lag.look() {
-            Some(lag::Turn::Lagging(lag)) => self.notices.push_back(Notice::Lagging(lag)),
-            Some(lag::Turn::CaughtUp) => self.notices.push_back(Notice::CaughtUp),
+            Some(lag::Turn::Lagging(lag)) => {
+                self.lag_remedy_at = Some(now + LAG_PERSISTS);
+                self.notices.push_back(Notice::Lagging(lag));
+            }
+            Some(lag::Turn::CaughtUp) => {
+                self.lag_remedy_at = None;
+                self.notices.push_back(Notice::CaughtUp);
+            }
             None => {}
         }
         let flows = self
@@ -469,10 +490,10 @@ impl Watchdog {
                 by_symbol::Turn::Suspect { symbol, silent, limit } => {
                     notices.push_back(Notice::Suspect { symbol, silent, limit });
                 }
-                by_symbol::Turn::Flows { symbol, since } => {
+                by_symbol::Turn::Flows { symbol, since, told_until } => {
                     let (subject, silent) = (Subject::Symbol(symbol), now.saturating_duration_since(since));
                     notices.push_back(Notice::Flowing { subject, silent });
-                    commands.push_back(Command::Backfill { subject, since, until: now });
+                    commands.push_back(Command::Backfill { subject, since: told_until, until: now });
                 }
             },
         );
@@ -508,6 +529,12 @@ impl Watchdog {
     }
 
     fn remedy(&mut self, now: Instant) {
+        if self.live && self.lag_remedy_at.is_some_and(|at| now >= at) && self.remedies.take_reconnection(now)
+        {
+            self.lag_remedy_at = None;
+            self.commands.push_back(Command::Reconnect(Trouble::Lagging));
+            return;
+        }
         if !self.is_mute() {
             self.remedies.reset();
             return;
@@ -521,8 +548,9 @@ impl Watchdog {
             Some(Remedy::Reconnect { after_vain }) => {
                 if after_vain {
                     (0..WATCHED.len()).for_each(|at| self.hand_over_gap(at, now));
+                    self.hand_over_symbols(now);
                 }
-                self.commands.push_back(Command::Reconnect);
+                self.commands.push_back(Command::Reconnect(Trouble::Mute));
             }
         }
     }
@@ -549,11 +577,15 @@ impl Watchdog {
         self.deadline = None;
     }
 
-    fn end_symbols(&mut self, now: Instant) {
-        for (symbol, since) in self.symbols.mute() {
+    fn hand_over_symbols(&mut self, now: Instant) {
+        for (symbol, since) in self.symbols.hand_over(now) {
             let subject = Subject::Symbol(symbol);
             self.commands.push_back(Command::Backfill { subject, since, until: now });
         }
+    }
+
+    fn end_symbols(&mut self, now: Instant) {
+        self.hand_over_symbols(now);
         self.symbols.forgive();
     }
 

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::assets::{AssetNames, Assets, Newest};
 use crate::backfill::{self, Backfill};
 use crate::beat::{Beat, BeatCounts};
-use crate::config::{Config, JobConfig, SinkConfig};
+use crate::config::{BackfillConfig, Config, JobConfig, SinkConfig};
 use crate::gaps::GapBook;
 use crate::health::HealthFiles;
 use crate::history::{Chronicle, Late};
@@ -35,6 +35,7 @@ use crate::marks::Marks;
 use crate::memory::{self, Memory};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
+use crate::rest::Client;
 use crate::sink::{
     BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Ndjson, Parquet, Quotes, Rotation, Sink,
 };
@@ -111,6 +112,9 @@ pub async fn run(
     tasks.spawn_endless("memory", recalling);
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
+    // Every job is of the same account.
+    let account = config.jobs.first().context("there is no job")?;
+    let client = Client::new(account.credentials.clone())?;
 
     let wiring = |state| Wiring {
         decisions: decisions.clone(),
@@ -124,6 +128,7 @@ pub async fn run(
         sinks: sinks.clone(),
         newest: newest.clone(),
         symbols: Arc::clone(&symbols),
+        client: (config.backfill != BackfillConfig::None).then(|| client.clone()),
     };
     let (mut pumps, jobs) = pumps(&config, started_at, wiring);
     let marks = Arc::new(Marks {
@@ -134,8 +139,9 @@ pub async fn run(
         book: Arc::clone(&book),
         store: store.clone(),
         fence: fence.clone(),
+        edges: Arc::clone(&edges),
     });
-    mend(&config, &marks, &decisions, &mut tasks)?;
+    mend(&config, &marks, &decisions, &client, &mut tasks);
 
     let identity = identity(&config, instance_id, started_at);
     let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone(), Arc::clone(&book)));
@@ -214,8 +220,9 @@ fn mend(
     config: &Config,
     marks: &Arc<Marks>,
     decisions: &watch::Receiver<switch::Decided>,
+    client: &Client,
     tasks: &mut Tasks,
-) -> anyhow::Result<()> {
+) {
     let fence = &marks.fence;
     tasks.spawn_endless("marks", Arc::clone(marks).run());
     tasks.spawn_endless("gaps", Arc::clone(&marks.book).keep(marks.store.clone(), fence.clone()));
@@ -225,12 +232,12 @@ fn mend(
             decisions: decisions.clone(),
             sinks: marks.sinks.clone(),
             symbols: Arc::clone(&marks.symbols),
+            client: client.clone(),
             policy: config.backfill,
         };
-        let backfill = Backfill::new(id, job.clone(), wiring)?;
+        let backfill = Backfill::new(id, job.clone(), wiring);
         tasks.spawn_endless(&format!("backfill {}", job.name), backfill.run(fence.clone()));
     }
-    Ok(())
 }
 
 /// Stops in order: sockets and sinks, what was lost, the last heartbeat, the lease, the health files.

@@ -9,7 +9,7 @@ fn read(body: &str) -> Result<(Vec<Event>, u64, Option<String>), RestError> {
     let secret = || SecretString::from("x".to_owned());
     let credentials = Credentials { key: secret(), secret: secret() };
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Rest::new(credentials, Decoder::new(Symbols::new())).unwrap().read(body.as_bytes())
+    Rest::new(Client::new(credentials).unwrap(), Decoder::new(Symbols::new())).read(body.as_bytes())
 }
 
 #[test]
