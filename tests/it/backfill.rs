@@ -356,7 +356,7 @@ fn two_days_come_back_at_the_venue_s_pace_and_the_cursor_never_jumps() {
     };
     let tape = written(dir.path(), (0..steps).map(element));
     let names: Vec<String> = (0..SYMBOLS).map(letters).collect();
-    let limits = ["--speed", "10000", "--data-calls-per-min", "10"];
+    let limits = ["--speed", "10000", "--data-calls-per-min", "8"];
     let run = Run::start("sip", &tape, &limits, |setup| setup.var("MONITORED_SYMBOLS", names.join(",")));
     run.pause();
     run.wait_position(0.95);
@@ -388,7 +388,7 @@ fn two_days_come_back_at_the_venue_s_pace_and_the_cursor_never_jumps() {
     assert!(lasted.as_hours() >= 48, "{longest:?}");
     let cursors = &seen[&longest.id];
     println!("{lasted:#} came back in {} calls; cursors: {cursors:?}", run.calls().len());
-    assert!(cursors.len() >= 5, "{cursors:?}");
+    assert!(cursors.len() >= 4, "{cursors:?}");
     run.assert_kept("two days", &tape);
 }
 

@@ -47,8 +47,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A job that never heard anything is mute after this time in a regular session, if it has at least so many symbols.
 const UNHEARD_LIMIT: Duration = Duration::from_secs(300);
 const UNHEARD_SYMBOLS_MIN: usize = 8;
-/// What a spot check finds must be newer than the last message by this much, for clocks and publication differ.
-const SPOT_CHECK_SLACK: Duration = Duration::from_secs(5);
+/// What a spot check finds must be newer than the last message by this part of the least limit, for clocks and publication
+/// differ: five seconds of thirty.
+const SPOT_CHECK_SLACK: u32 = 6;
 /// Event time that has been behind for so long will not catch up by itself.
 const LAG_PERSISTS: Duration = Duration::from_secs(30);
 /// Halted symbols that are remembered.
@@ -301,12 +302,13 @@ impl Watchdog {
     /// What a look elsewhere, such as at the venue's REST service, found out about a suspect: the time of its newest
     /// trade or quote, in nanoseconds since 1970 UTC. An answer about any other symbol changes nothing.
     pub fn handle_spot_check(&mut self, now: Instant, wall_ts: i64, symbol: SymbolId, newest_ts: i64) {
+        let slack = self.floor / SPOT_CHECK_SLACK;
         let is_mute = |since: Instant| {
-            let missed = now.saturating_duration_since(since).saturating_sub(SPOT_CHECK_SLACK);
+            let missed = now.saturating_duration_since(since).saturating_sub(slack);
             let missed_ns = i64::try_from(missed.as_nanos()).unwrap_or(i64::MAX);
             newest_ts > wall_ts.saturating_sub(missed_ns)
         };
-        if let Some((since, limit)) = self.symbols.settle(symbol, is_mute) {
+        if let Some((since, limit)) = self.symbols.settle(symbol, now, is_mute) {
             let silent = now.saturating_duration_since(since);
             self.notices.push_back(Notice::Silent { subject: Subject::Symbol(symbol), silent, limit });
             self.deadline = None;

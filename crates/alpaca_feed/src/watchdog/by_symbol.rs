@@ -49,8 +49,10 @@ enum Standing {
     Suspect {
         limit: Duration,
     },
-    /// Looked up elsewhere: nothing is missing.
-    Quiet,
+    /// Looked up elsewhere: nothing was missing. It is suspected again after twice the silence.
+    Quiet {
+        until: Duration,
+    },
     Mute {
         since: Instant,
         limit: Duration,
@@ -182,7 +184,7 @@ impl BySymbol {
     pub(super) fn hand_over(&mut self, now: Instant) -> impl Iterator<Item = (SymbolId, Instant)> {
         self.watched.iter_mut().filter_map(move |pulse| match &mut pulse.standing {
             Standing::Mute { told_until, .. } => Some((pulse.symbol, std::mem::replace(told_until, now))),
-            Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet => None,
+            Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. } => None,
         })
     }
 
@@ -191,6 +193,7 @@ impl BySymbol {
     pub(super) fn settle(
         &mut self,
         symbol: SymbolId,
+        now: Instant,
         is_mute: impl Fn(Instant) -> bool,
     ) -> Option<(Instant, Duration)> {
         let pulse = self.watched.iter_mut().find(|pulse| pulse.symbol == symbol)?;
@@ -201,8 +204,12 @@ impl BySymbol {
             return None;
         }
         let mute = is_mute(since);
-        let told_until = since.checked_sub(LAST_BEFORE).unwrap_or(since);
-        pulse.standing = if mute { Standing::Mute { since, limit, told_until } } else { Standing::Quiet };
+        pulse.standing = if mute {
+            let told_until = since.checked_sub(LAST_BEFORE).unwrap_or(since);
+            Standing::Mute { since, limit, told_until }
+        } else {
+            Standing::Quiet { until: now.saturating_duration_since(since) * 2 }
+        };
         mute.then_some((since, limit))
     }
 }
@@ -220,15 +227,20 @@ impl Pulse {
                     tell(Turn::Flows { symbol, since, told_until });
                 }
                 // Nothing was missing: so long it is silent at times.
-                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet, Some(gap)) => {
+                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. }, Some(gap)) => {
                     self.interval.learn(gap);
                 }
-                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet, None) => {}
+                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. }, None) => {}
             }
             return;
         }
-        let (Some(last), Standing::Flowing, Some(floor)) = (last, self.standing, floor) else { return };
+        let (Some(last), Some(floor)) = (last, floor) else { return };
         let silent = now.saturating_duration_since(last);
+        match self.standing {
+            Standing::Flowing => {}
+            Standing::Quiet { until } if silent >= until => {}
+            Standing::Suspect { .. } | Standing::Quiet { .. } | Standing::Mute { .. } => return,
+        }
         if let Some(limit) = self.interval.limit(Hours::Regular, floor).filter(|limit| silent >= *limit) {
             self.standing = Standing::Suspect { limit };
             tell(Turn::Suspect { symbol, silent, limit });

@@ -114,7 +114,7 @@ impl Query {
         let symbols = symbols(&target, given("symbols"))?;
         let delayed = recency(&target, given("feed"), plan)?;
         if target.latest {
-            return Query::latest(target, symbols, delayed, now_ns);
+            return Query::latest(target, symbols, delayed);
         }
         if target.kind == Kind::Bars {
             check_bars(given("timeframe"), given("adjustment"))?;
@@ -165,11 +165,11 @@ impl Query {
 
 impl Query {
     /// The newest row of each symbol; not on a plan that has them late only.
-    fn latest(target: Target, symbols: Vec<String>, delayed: bool, now_ns: i64) -> Result<Query, Refusal> {
+    fn latest(target: Target, symbols: Vec<String>, delayed: bool) -> Result<Query, Refusal> {
         if delayed {
             return Err(recent());
         }
-        let span = Span { start_ns: i64::MIN, end_ns: now_ns, descending: true, after: None };
+        let span = Span { start_ns: i64::MIN, end_ns: i64::MAX, descending: true, after: None };
         let (from_symbol, currency) = (None, None);
         Ok(Query { target, symbols, span, from_symbol, limit: 1, currency, include_content: false })
     }
