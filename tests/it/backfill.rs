@@ -395,9 +395,9 @@ fn two_days_come_back_at_the_venue_s_pace_and_the_cursor_never_jumps() {
 /// Everything of the gap that its cursor says is done is in files.
 fn assert_durable(run: &Run, gap: &Gap, (channel, after): &(u64, Option<String>), elements: &[Value]) {
     let said = |record: &Value, time: &str, letter: &str, symbol: &str| {
-        let ts = match &record[time] {
-            Value::String(text) => text.parse::<jiff::Timestamp>().unwrap().as_nanosecond() as i64,
-            other => other.as_i64().unwrap(),
+        let ts = match record[time].as_str() {
+            Some(text) => text.parse::<jiff::Timestamp>().unwrap().as_nanosecond() as i64,
+            None => record[time].as_i64().unwrap(),
         };
         let text = |field: &str| record[field].as_str().unwrap().to_owned();
         (ts, text(letter), text(symbol))

@@ -112,9 +112,7 @@ pub async fn run(
     tasks.spawn_endless("memory", recalling);
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
-    // Every job is of the same account.
-    let account = config.jobs.first().context("there is no job")?;
-    let client = Client::new(account.credentials.clone())?;
+    let client = client(&config)?;
 
     let wiring = |state| Wiring {
         decisions: decisions.clone(),
@@ -181,11 +179,8 @@ pub async fn run(
         ended = &mut beating => Some(describe("heartbeat", ended.map(|_| Ok(())))),
         ended = &mut keeping => Some(describe("lease", ended.map(|()| Ok(())))),
     };
-    if let Some(fault) = &fault {
-        tracing::error!(fault, "a task ended unasked; the process stops");
-    }
     let lease = (let_go, keeping);
-    leave(fault.is_none(), &stopping_tx, &mut pumps, &marks, beating, lease, &mut health).await;
+    leave(fault.as_deref(), &stopping_tx, &mut pumps, &marks, beating, lease, &mut health).await;
     tracing::info!("stopped");
     match fault {
         None => Ok(()),
@@ -196,6 +191,12 @@ pub async fn run(
 fn identity(config: &Config, instance_id: String, started_at: Timestamp) -> Identity {
     let (revision, interval) = (config.revision.clone(), config.heartbeat_interval);
     Identity { instance_id, revision, started_at, interval }
+}
+
+/// Every job is of the same account.
+fn client(config: &Config) -> anyhow::Result<Client> {
+    let job = config.jobs.first().context("there is no job")?;
+    Client::new(job.credentials.clone())
 }
 
 /// One pump a job, and what each shows.
@@ -242,7 +243,7 @@ fn mend(
 
 /// Stops in order: sockets and sinks, what was lost, the last heartbeat, the lease, the health files.
 async fn leave(
-    cleanly: bool,
+    fault: Option<&str>,
     stopping: &watch::Sender<bool>,
     pumps: &mut Tasks,
     marks: &Marks,
@@ -250,13 +251,16 @@ async fn leave(
     (let_go, keeping): (oneshot::Sender<Instant>, JoinHandle<()>),
     health: &mut Tasks,
 ) {
+    if let Some(fault) = fault {
+        tracing::error!(fault, "a task ended unasked; the process stops");
+    }
     let deadline = Instant::now() + LAST_HEARTBEAT_LIMIT;
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping.send(true);
     let closed = pumps.finish(PUMPS_STOP_LIMIT).await;
     marks.last(LAST_GAPS_LIMIT).await;
     // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
-    if cleanly {
+    if fault.is_none() {
         match timeout(Duration::from_secs(1), beating).await {
             Ok(Ok(beat)) => beat.last(deadline).await,
             Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),

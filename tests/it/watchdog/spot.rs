@@ -29,8 +29,8 @@ fn spot_checks(venue: &Venue) -> usize {
 }
 
 fn of_symbol(producer: &Producer, message: &str) -> Option<Value> {
-    let records = producer.log(message).into_iter().map(|record| record.json);
-    records.filter(|record| record["symbol"] == SYMBOL).next_back()
+    let mut records = producer.log(message).into_iter().map(|record| record.json);
+    records.rfind(|record| record["symbol"] == SYMBOL)
 }
 
 #[test]
