@@ -342,7 +342,6 @@ mod tests {
             "/",
             "/v2/stocks/auctions",
             "/v2/stocks/SPY/trades/latest",
-            "/v2/stocks/latest/trades",
             "/v1beta3/crypto/us/trades/latest",
             "/v1beta1/news/latest",
             "/v1beta1/options/quotes",
