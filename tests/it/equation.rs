@@ -66,9 +66,7 @@ pub(super) fn tape() -> (tempfile::TempDir, Tape) {
             (path, text)
         }
     };
-    let mut sent: Vec<String> = text.lines().map(|line| said(&serde_json::from_str(line).unwrap())).collect();
-    sent.sort_unstable();
-    (dir, Tape { path, sent })
+    (dir, Tape::of(path, &text))
 }
 
 /// Five minutes of four symbols, with equal times, equal quotes, and ids that repeat on another exchange.
@@ -102,10 +100,63 @@ impl Drop for StopOthers<'_> {
     }
 }
 
+/// A tape, and what the sinks must hold in the end.
 pub(super) struct Tape {
     pub(super) path: PathBuf,
     /// What each element says, sorted.
     pub(super) sent: Vec<String>,
+}
+
+impl Tape {
+    pub(super) fn of(path: PathBuf, text: &str) -> Self {
+        let mut sent: Vec<String> =
+            text.lines().map(|line| said(&serde_json::from_str(line).unwrap())).collect();
+        sent.sort_unstable();
+        Self { path, sent }
+    }
+
+    /// The records below `dir` are those of the tape, none lost and none doubled after de-duplication by key; a failure
+    /// names the holes and, from the store there, the gaps.
+    pub(super) fn assert_kept(&self, who: &str, dir: &Path) {
+        let mut by_key: BTreeMap<String, String> = BTreeMap::new();
+        for record in records(&dir.join("records")) {
+            let key = record["key"].as_str().unwrap().to_owned();
+            let says = said(&record);
+            if let Some(other) = by_key.insert(key, says.clone()) {
+                assert_eq!(other, says, "{who}: one key, two records");
+            }
+        }
+        let mut found: Vec<String> = by_key.into_values().collect();
+        found.sort_unstable();
+        if self.sent == found {
+            return;
+        }
+        // Where the hole is says what made it.
+        let mut lost: BTreeMap<String, (u64, i64, i64)> = BTreeMap::new();
+        let mut left = found.iter().peekable();
+        for sent in &self.sent {
+            while left.next_if(|found| *found < sent).is_some() {}
+            if left.next_if_eq(&sent).is_none() {
+                let element: Value = serde_json::from_str(sent).unwrap();
+                let (lane, ts) =
+                    (format!("{} {}", element["symbol"], element["type"]), element["ts"].as_i64().unwrap());
+                let hole = lost.entry(lane).or_insert((0, ts, ts));
+                *hole = (hole.0 + 1, hole.1.min(ts), hole.2.max(ts));
+            }
+        }
+        let gaps = sqlite::rows(
+            &dir.join("store.db"),
+            "SELECT id, symbols, channels, from_ts, to_ts, cause, rows FROM market_ingest_gap ORDER BY from_ts",
+        );
+        let time = |ns: i64| jiff::Timestamp::from_nanosecond(i128::from(ns)).unwrap();
+        for (lane, (count, from, to)) in &lost {
+            eprintln!("{who}: {count} lost of {lane}, {} to {}", time(*from), time(*to));
+        }
+        for gap in gaps {
+            eprintln!("{}", gap.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(" "));
+        }
+        panic!("{who}: {} were sent, {} are kept", self.sent.len(), found.len());
+    }
 }
 
 /// The same numbers from the same seed.
@@ -169,7 +220,7 @@ impl<'a> Trouble<'a> {
         }
         self.calm();
         self.producer.stop();
-        self.assert_equal();
+        self.tape.assert_kept(&format!("seed {seed}"), self.dir.path());
         self.assert_tiles()
     }
 
@@ -246,47 +297,6 @@ impl<'a> Trouble<'a> {
         });
     }
 
-    fn assert_equal(&self) {
-        let mut by_key: BTreeMap<String, String> = BTreeMap::new();
-        for record in records(&self.dir.path().join("records")) {
-            let key = record["key"].as_str().unwrap().to_owned();
-            let says = said(&record);
-            if let Some(other) = by_key.insert(key, says.clone()) {
-                assert_eq!(other, says, "seed {}: one key, two records", self.seed);
-            }
-        }
-        let mut found: Vec<String> = by_key.into_values().collect();
-        found.sort_unstable();
-        if self.tape.sent == found {
-            return;
-        }
-        // Where the hole is says what made it.
-        let mut lost: BTreeMap<String, (u64, i64, i64)> = BTreeMap::new();
-        let mut left = found.iter().peekable();
-        for sent in &self.tape.sent {
-            while left.next_if(|found| *found < sent).is_some() {}
-            if left.next_if_eq(&sent).is_none() {
-                let element: Value = serde_json::from_str(sent).unwrap();
-                let (lane, ts) =
-                    (format!("{} {}", element["symbol"], element["type"]), element["ts"].as_i64().unwrap());
-                let hole = lost.entry(lane).or_insert((0, ts, ts));
-                *hole = (hole.0 + 1, hole.1.min(ts), hole.2.max(ts));
-            }
-        }
-        let gaps = sqlite::rows(
-            &self.store(),
-            "SELECT id, symbols, channels, from_ts, to_ts, cause, rows FROM market_ingest_gap ORDER BY from_ts",
-        );
-        let time = |ns: i64| jiff::Timestamp::from_nanosecond(i128::from(ns)).unwrap();
-        for (lane, (count, from, to)) in &lost {
-            eprintln!("seed {}: {count} lost of {lane}, {} to {}", self.seed, time(*from), time(*to));
-        }
-        for gap in gaps {
-            eprintln!("{}", gap.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join(" "));
-        }
-        panic!("seed {}: {} were sent, {} are kept", self.seed, self.tape.sent.len(), found.len());
-    }
-
     /// No two gaps of a lane overlap, but for what a sink lost.
     fn assert_tiles(&self) -> u64 {
         let rows = sqlite::rows(
@@ -320,20 +330,16 @@ impl<'a> Trouble<'a> {
 }
 
 /// All records that are in files under their final names.
-fn records(dir: &Path) -> Vec<Value> {
-    let mut records = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if !path.to_str().unwrap().ends_with(".ndjson.zst") {
-            continue;
-        }
-        let text = BufReader::new(zstd::Decoder::new(std::fs::File::open(&path).unwrap()).unwrap());
-        for line in text.lines() {
-            let mut record: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            let at: jiff::Timestamp = record["ts"].as_str().unwrap().parse().unwrap();
-            record["ts"] = json!(at.as_nanosecond() as i64);
-            records.push(record);
-        }
-    }
-    records
+pub(super) fn records(dir: &Path) -> impl Iterator<Item = Value> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let whole = paths.filter(|path| path.to_str().unwrap().ends_with(".ndjson.zst"));
+    let lines = whole.flat_map(|path| {
+        BufReader::new(zstd::Decoder::new(std::fs::File::open(&path).unwrap()).unwrap()).lines()
+    });
+    lines.map(|line| {
+        let mut record: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let at: jiff::Timestamp = record["ts"].as_str().unwrap().parse().unwrap();
+        record["ts"] = json!(at.as_nanosecond() as i64);
+        record
+    })
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backfill;
 mod configuration;
 mod conformance;
 mod control;
@@ -13,6 +14,7 @@ mod http_api;
 mod ingestctl;
 mod kubernetes;
 mod lease;
+mod overflow;
 mod real_input;
 mod seed_agent_pause_operations;
 mod seed_ingest_enabled_flow;

@@ -3,11 +3,13 @@
 //! Crypto never closes, so these hold at any hour. What a channel usually does is learned from two limits' worth of data
 //! first; the limit is three seconds here, and the real thirty in one test of the slow run.
 
+mod spot;
+
 use std::time::{Duration, Instant};
 
 use e2e::producer::{Producer, Setup};
 use e2e::venue::{Venue, pairs};
-use e2e::{http, wait_for};
+use e2e::{http, sqlite, wait_for};
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1beta3/crypto/us";
@@ -174,6 +176,47 @@ fn one_silent_symbol_is_a_suspicion_and_a_hold_is_no_silence() {
     producer.wait_live();
     wait_for("data again", LIMIT, || (data_fresh(&producer).0 == "True").then_some(()));
     assert_eq!((producer.log("feed_mute").len(), mute_total(&producer)), (0, 0.0));
+}
+
+#[test]
+fn a_feed_that_falls_behind_is_told_and_after_a_while_dialed_anew_once() {
+    let venue = Venue::start(&[
+        "--synthetic",
+        "--rate",
+        "2000",
+        "--symbols",
+        "4",
+        "--max-per-frame",
+        "5",
+        "--data",
+        "127.0.0.1:0",
+    ]);
+    let dir = tempfile::tempdir().unwrap();
+    let producer = Setup::new(&venue, dir.path())
+        .var("ALPACA_DATA_FEED", JOB)
+        .var("ALPACA_DATA_URL", venue.data_url())
+        .var("ALPACA_CHANNELS", "trades,quotes")
+        .var("MONITORED_SYMBOLS", "BTC/USD,ETH/USD")
+        .var("INGEST_SINKS", format!("ndjson:{}", dir.path().join("records").display()))
+        .var("INGEST_FILE_MAX_AGE_S", "0.5")
+        .start();
+    producer.wait_live();
+    wait_for("data", LIMIT, || (data_fresh(&producer).1 == "Flowing").then_some(()));
+    venue.fault(&json!({"fault": "trickle", "bytes_per_s": 2_000}));
+    wait_for("the lag to be told", LIMIT * 6, || producer.log("feed_lagging").pop());
+    assert_eq!(data_fresh(&producer), ("False".into(), "Lagging".into()));
+    assert_eq!(venue.events("tcp_open").len(), 1, "it may yet catch up");
+    wait_for("another connection", LIMIT * 6, || (venue.events("tcp_open").len() == 2).then_some(()));
+    venue.heal();
+    wait_for("fresh data", LIMIT * 2, || (producer.log("feed_caught_up").len() == 1).then_some(()));
+    assert!(producer.log("job_disconnected")[0].text("cause").starts_with("lagging"));
+    let gap = wait_for("the hole to be filled", LIMIT * 2, || {
+        let query = "SELECT cause, state, rows FROM market_ingest_gap WHERE state = 'filled'";
+        sqlite::rows(&dir.path().join("store.db"), query).pop()
+    });
+    assert_eq!(gap[0].as_deref(), Some("disconnect"));
+    assert!(gap[2].as_deref().unwrap().parse::<u64>().unwrap() > 0, "{gap:?}");
+    assert_eq!(venue.events("tcp_open").len(), 2);
 }
 
 #[test]

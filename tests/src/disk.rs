@@ -45,6 +45,16 @@ impl SmallDisk {
         while writer.write_all(&[0; 4096]).is_ok() {}
     }
 
+    /// Makes it larger than it was.
+    ///
+    /// # Panics
+    /// When the system does not allow it.
+    pub fn grow(&self, megabytes: u32) {
+        let options = format!("remount,size={megabytes}m");
+        let status = Command::new("mount").args(["-o", &options]).arg(&self.path).status();
+        assert!(status.is_ok_and(|status| status.success()), "{options}");
+    }
+
     /// Makes room again.
     ///
     /// # Panics

@@ -230,12 +230,15 @@ impl GapLedger {
     /// Something was received, and `newest` is the newest time of the market in it.
     pub fn handle_time(&mut self, newest: i64) {
         if self.clock.is_none() {
-            let unborn = |(lane, state): (&Lane, &State)| match state {
-                State::Unborn(cause) => Some((lane.clone(), *cause)),
-                State::Received { .. } | State::Missing(_) | State::Returning(_) => None,
-            };
-            for (lane, cause) in self.lanes.iter().filter_map(unborn).collect::<Vec<_>>() {
-                self.open_gaps(std::iter::once((lane, newest)), cause);
+            let mut unborn: BTreeMap<Cause, Vec<(Lane, i64)>> = BTreeMap::new();
+            for (lane, state) in &self.lanes {
+                match state {
+                    State::Unborn(cause) => unborn.entry(*cause).or_default().push((lane.clone(), newest)),
+                    State::Received { .. } | State::Missing(_) | State::Returning(_) => {}
+                }
+            }
+            for (cause, lanes) in unborn {
+                self.open_gaps(lanes.into_iter(), cause);
             }
         }
         self.clock = self.clock.max(Some(newest));

@@ -253,6 +253,13 @@ impl Lifecycle {
         }
     }
 
+    /// What comes is old: a live connection is closed and counts as failed.
+    pub fn handle_lagging(&mut self, now: Instant) {
+        if self.is_live() {
+            self.fail(now, Failure::Lagging);
+        }
+    }
+
     /// The connection is open.
     pub fn handle_dialed(&mut self, now: Instant, conn: ConnId) {
         if let State::Dialing { conn: current, since } = self.state

@@ -12,11 +12,12 @@
 //!   connection made anew does not end it. What it missed is then told by [`Command::Backfill`], in pieces that tile.
 //! - Without enough learned there is no alarm; only a job of many symbols that never heard anything in a regular session
 //!   has a fixed limit, so that the watch is not armed by the first message alone.
-//! - Remedies come only while live, and not faster than [`remedy`](self) allows.
+//! - Remedies come only while live, and not faster than [`remedy`](self) allows; a lag has one, once.
 
 mod by_symbol;
 mod interval;
 mod lag;
+mod output;
 mod remedy;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -29,6 +30,7 @@ use crate::symbol::SymbolId;
 use by_symbol::BySymbol;
 use interval::Interval;
 use lag::Lag;
+pub use output::{Command, Freshness, Notice, Subject, Trouble};
 use remedy::{Remedies, Remedy};
 
 /// The kinds of events that are expected to keep coming, and their channels. News is here to be shown, not judged.
@@ -47,90 +49,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A job that never heard anything is mute after this time in a regular session, if it has at least so many symbols.
 const UNHEARD_LIMIT: Duration = Duration::from_secs(300);
 const UNHEARD_SYMBOLS_MIN: usize = 8;
-/// What a spot check finds must be newer than the last message by this much, for clocks and publication differ.
-const SPOT_CHECK_SLACK: Duration = Duration::from_secs(5);
+/// What a spot check finds must be newer than the last message by this part of the least limit, for clocks and publication
+/// differ: five seconds of thirty.
+const SPOT_CHECK_SLACK: u32 = 6;
+/// Event time that has been behind for so long will not catch up by itself.
+const LAG_PERSISTS: Duration = Duration::from_secs(30);
 /// Halted symbols that are remembered.
 const HALTED_MAX: usize = 1 << 14;
-
-/// What fell silent.
-#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
-pub enum Subject {
-    /// A whole channel.
-    Channel(Channel),
-    /// One symbol, while others flow.
-    Symbol(SymbolId),
-}
-
-/// What to try against it.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub enum Command {
-    /// Unsubscribe and subscribe again, on the connection that there is.
-    Resubscribe(Vec<Subject>),
-    /// Close the connection and dial anew.
-    Reconnect,
-    /// Fetch elsewhere what came in this time.
-    Backfill {
-        /// Of what.
-        subject: Subject,
-        /// The last message before.
-        since: Instant,
-        /// Until then.
-        until: Instant,
-    },
-}
-
-/// What happened, for logs, metrics and conditions.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub enum Notice {
-    /// An alarm.
-    Silent {
-        /// What is silent.
-        subject: Subject,
-        /// For how long by now.
-        silent: Duration,
-        /// The silence that was allowed.
-        limit: Duration,
-    },
-    /// The end of an alarm by data.
-    Flowing {
-        /// What flows again.
-        subject: Subject,
-        /// For how long it was silent.
-        silent: Duration,
-    },
-    /// This symbol alone is silent for longer than it usually is; answer with [`Watchdog::handle_spot_check`].
-    Suspect {
-        /// Which.
-        symbol: SymbolId,
-        /// For how long by now.
-        silent: Duration,
-        /// The silence that was allowed.
-        limit: Duration,
-    },
-    /// Event time fell behind the clock by this much more than it was before.
-    Lagging(Duration),
-    /// And no longer does.
-    CaughtUp,
-}
-
-/// Whether the data can be taken for fresh.
-#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
-pub enum Freshness {
-    /// Something came within the time it usually takes.
-    Flowing,
-    /// An alarm stands.
-    Mute,
-    /// What comes is old.
-    Lagging,
-    /// Silent, and nothing says that this is unusual.
-    Quiet,
-    /// Silent because all of its symbols are halted.
-    Halted,
-    /// Silent outside the market's hours.
-    MarketClosed,
-    /// No live connection.
-    NotLive,
-}
 
 /// The machine; see the module's text.
 #[derive(Clone, Debug)]
@@ -150,6 +75,8 @@ pub struct Watchdog {
     halted: BTreeSet<SymbolId>,
     symbols: BySymbol,
     lag: Lag,
+    /// When a lag is to be met with a new connection; none without one, and once that was tried.
+    lag_remedy_at: Option<Instant>,
     remedies: Remedies,
     /// When to look next; none: at once.
     deadline: Option<Instant>,
@@ -195,6 +122,7 @@ impl Watchdog {
             halted: BTreeSet::new(),
             symbols: BySymbol::new(),
             lag: Lag::default(),
+            lag_remedy_at: None,
             remedies: Remedies::default(),
             deadline: None,
             looked_at: None,
@@ -256,7 +184,8 @@ impl Watchdog {
             }
         }
         if newest_ts != i64::MIN {
-            self.lag.sample(wall_ts.saturating_sub(newest_ts));
+            // A time of the future would make all that follows look late.
+            self.lag.sample(wall_ts.saturating_sub(newest_ts).max(0));
         }
         self.heard_ever |= kinds != 0;
         for (at, (kind, _)) in WATCHED.into_iter().enumerate() {
@@ -286,12 +215,13 @@ impl Watchdog {
     /// What a look elsewhere, such as at the venue's REST service, found out about a suspect: the time of its newest
     /// trade or quote, in nanoseconds since 1970 UTC. An answer about any other symbol changes nothing.
     pub fn handle_spot_check(&mut self, now: Instant, wall_ts: i64, symbol: SymbolId, newest_ts: i64) {
+        let slack = self.floor / SPOT_CHECK_SLACK;
         let is_mute = |since: Instant| {
-            let missed = now.saturating_duration_since(since).saturating_sub(SPOT_CHECK_SLACK);
+            let missed = now.saturating_duration_since(since).saturating_sub(slack);
             let missed_ns = i64::try_from(missed.as_nanos()).unwrap_or(i64::MAX);
             newest_ts > wall_ts.saturating_sub(missed_ns)
         };
-        if let Some((since, limit)) = self.symbols.settle(symbol, is_mute) {
+        if let Some((since, limit)) = self.symbols.settle(symbol, now, is_mute) {
             let silent = now.saturating_duration_since(since);
             self.notices.push_back(Notice::Silent { subject: Subject::Symbol(symbol), silent, limit });
             self.deadline = None;
@@ -346,7 +276,7 @@ impl Watchdog {
     pub fn mute(&self) -> Vec<Subject> {
         let channels = self.channels.iter().zip(WATCHED).filter(|(watch, _)| watch.alarm.is_some());
         let channels = channels.map(|(_, (_, channel))| Subject::Channel(channel));
-        channels.chain(self.symbols.mute().map(|(symbol, _)| Subject::Symbol(symbol))).collect()
+        channels.chain(self.symbols.mute().map(Subject::Symbol)).collect()
     }
 
     /// Symbols that may be mute while others flow, until a spot check says more.
@@ -450,8 +380,14 @@ impl Watchdog {
     /// What is due once a second.
     fn look(&mut self, now: Instant) {
         match self.lag.look() {
-            Some(lag::Turn::Lagging(lag)) => self.notices.push_back(Notice::Lagging(lag)),
-            Some(lag::Turn::CaughtUp) => self.notices.push_back(Notice::CaughtUp),
+            Some(lag::Turn::Lagging(lag)) => {
+                self.lag_remedy_at = Some(now + LAG_PERSISTS);
+                self.notices.push_back(Notice::Lagging(lag));
+            }
+            Some(lag::Turn::CaughtUp) => {
+                self.lag_remedy_at = None;
+                self.notices.push_back(Notice::CaughtUp);
+            }
             None => {}
         }
         let flows = self
@@ -469,10 +405,10 @@ impl Watchdog {
                 by_symbol::Turn::Suspect { symbol, silent, limit } => {
                     notices.push_back(Notice::Suspect { symbol, silent, limit });
                 }
-                by_symbol::Turn::Flows { symbol, since } => {
+                by_symbol::Turn::Flows { symbol, since, told_until } => {
                     let (subject, silent) = (Subject::Symbol(symbol), now.saturating_duration_since(since));
                     notices.push_back(Notice::Flowing { subject, silent });
-                    commands.push_back(Command::Backfill { subject, since, until: now });
+                    commands.push_back(Command::Backfill { subject, since: told_until, until: now });
                 }
             },
         );
@@ -508,6 +444,12 @@ impl Watchdog {
     }
 
     fn remedy(&mut self, now: Instant) {
+        if self.live && self.lag_remedy_at.is_some_and(|at| now >= at) && self.remedies.take_reconnection(now)
+        {
+            self.lag_remedy_at = None;
+            self.commands.push_back(Command::Reconnect(Trouble::Lagging));
+            return;
+        }
         if !self.is_mute() {
             self.remedies.reset();
             return;
@@ -521,8 +463,9 @@ impl Watchdog {
             Some(Remedy::Reconnect { after_vain }) => {
                 if after_vain {
                     (0..WATCHED.len()).for_each(|at| self.hand_over_gap(at, now));
+                    self.hand_over_symbols(now);
                 }
-                self.commands.push_back(Command::Reconnect);
+                self.commands.push_back(Command::Reconnect(Trouble::Mute));
             }
         }
     }
@@ -549,11 +492,15 @@ impl Watchdog {
         self.deadline = None;
     }
 
-    fn end_symbols(&mut self, now: Instant) {
-        for (symbol, since) in self.symbols.mute() {
+    fn hand_over_symbols(&mut self, now: Instant) {
+        for (symbol, since) in self.symbols.hand_over(now) {
             let subject = Subject::Symbol(symbol);
             self.commands.push_back(Command::Backfill { subject, since, until: now });
         }
+    }
+
+    fn end_symbols(&mut self, now: Instant) {
+        self.hand_over_symbols(now);
         self.symbols.forgive();
     }
 

@@ -144,7 +144,8 @@ impl Port {
         let until_ns = market.public_until_ns(config.data_lag);
         let market = Arc::clone(market);
         // Ten thousand rows take milliseconds, which the streams must not wait for.
-        match tokio::task::spawn_blocking(move || page::page(&market, &query, until_ns)).await {
+        let page = if query.target.latest { page::latest } else { page::page };
+        match tokio::task::spawn_blocking(move || page(&market, &query, until_ns)).await {
             Ok(page) => Outcome::Page { page, allowance },
             Err(_) => refused(500, "the venue is being stopped"),
         }

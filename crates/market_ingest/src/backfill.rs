@@ -31,7 +31,7 @@ use crate::config::{BackfillConfig, JobConfig};
 use crate::gaps::{Cursor, GapBook, GapRecord, GapState, nanoseconds};
 use crate::lease::Fence;
 use crate::logging;
-use crate::rest::{Page, Query, Rest, RestError};
+use crate::rest::{Client, Page, Query, Rest, RestError};
 use crate::sink::key::Keyer;
 use crate::sink::{self, FullRate, JobId, Outcome, Ticket};
 
@@ -57,6 +57,8 @@ pub(crate) struct Wiring {
     /// The sinks that take every record.
     pub(crate) sinks: Vec<FullRate>,
     pub(crate) symbols: Arc<Symbols>,
+    /// All jobs are of one account, which has one limit of calls.
+    pub(crate) client: Client,
     pub(crate) policy: BackfillConfig,
 }
 
@@ -68,7 +70,7 @@ pub(crate) struct Backfill {
     rest: Rest,
     /// When a gap may be asked for again, and after how many failures; a gap that is not here may be at once.
     waits: HashMap<String, Wait>,
-    /// A fetch that a hold interrupted, to be gone on with.
+    /// A fetch that was interrupted, to be gone on with.
     fetch: Option<Fetch>,
 }
 
@@ -125,9 +127,9 @@ enum Ended {
 }
 
 impl Backfill {
-    pub(crate) fn new(id: JobId, job: JobConfig, wiring: Wiring) -> anyhow::Result<Self> {
-        let rest = Rest::new(job.credentials.clone(), Decoder::new(Arc::clone(&wiring.symbols)))?;
-        Ok(Self { id, job, wiring, rest, waits: HashMap::new(), fetch: None })
+    pub(crate) fn new(id: JobId, job: JobConfig, wiring: Wiring) -> Self {
+        let rest = Rest::new(wiring.client.clone(), Decoder::new(Arc::clone(&wiring.symbols)));
+        Self { id, job, wiring, rest, waits: HashMap::new(), fetch: None }
     }
 
     /// Fills gaps, while the lease is ours, until it is dropped.
@@ -138,7 +140,10 @@ impl Backfill {
             changes.mark_unchanged();
             let coverage = self.coverage(&decisions.borrow_and_update());
             match self.next(&coverage) {
-                Ok(_) if !fence.may_write() => tokio::time::sleep(SETTLE).await,
+                // A stalled sink would hold what was fetched, and what it loses meanwhile belongs to its gap.
+                Ok(_) if !fence.may_write() || !self.wiring.sinks.iter().all(FullRate::has_room) => {
+                    tokio::time::sleep(SETTLE).await
+                }
                 Ok(record) => self.fill(record, &coverage).await,
                 Err(wake) => {
                     tokio::select! {
@@ -184,7 +189,7 @@ impl Backfill {
         let Some(record) = self.prepare(record, coverage, &known) else { return };
         let id = record.id.clone();
         let names = plan::names(&record, coverage, &known);
-        let mut fetch = match self.fetch.take().filter(|fetch| fetch.is_of(&record, &names)) {
+        let mut fetch = match self.fetch.take_if(|fetch| fetch.is_of(&record, &names)) {
             Some(fetch) => fetch,
             None => Fetch::new(record, names),
         };
@@ -290,7 +295,6 @@ impl Backfill {
             let page = page.map_err(|error| self.failed(&error, fetch))?;
             self.wiring.book.fetched.pages.fetch_add(1, Ordering::Relaxed);
             self.waits.remove(&fetch.record.id);
-            let pause = page.pause;
             let handed = tokio::select! {
                 biased;
                 () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
@@ -298,14 +302,6 @@ impl Backfill {
             };
             fetch.pass(page, handed);
             self.settle(fetch)?;
-            let more = fetch.channel < fetch.channels.len();
-            if let Some(pause) = pause.filter(|_| more) {
-                tokio::select! {
-                    biased;
-                    () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
         }
         loop {
             let progress: Vec<_> = self.wiring.sinks.iter().map(|sink| Box::pin(sink.progress())).collect();

@@ -246,9 +246,9 @@ impl GapBook {
         self.changes.send_replace(());
     }
 
-    /// Everything that `job` received up to this market time is kept, or is a gap.
-    pub(crate) fn mark(&self, job: &str, to: i64) {
-        self.pages().marks.insert(job.to_owned(), to);
+    /// Everything that `job` received up to this market time is kept, or is a gap; true for its first mark.
+    pub(crate) fn mark(&self, job: &str, to: i64) -> bool {
+        self.pages().marks.insert(job.to_owned(), to).is_none()
     }
 
     /// The mark of a job, none before the first.

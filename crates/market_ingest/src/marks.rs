@@ -9,8 +9,7 @@ use std::time::Duration;
 use alpaca_feed::gap_ledger::Cause;
 use alpaca_feed::subscription::{Channel, Subscriptions};
 use alpaca_feed::symbol::Symbols;
-use futures_util::future::select_all;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::JobConfig;
 use crate::gaps::GapBook;
@@ -19,8 +18,10 @@ use crate::lease::Fence;
 use crate::sink::{FullRate, JobId, Lanes, Overflow};
 use crate::store::Store;
 
-/// Time between two looks.
+/// Time between two looks…
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// …and after a loss, which is likely to go on for as long as its sink stalls: the store is told of it no more often.
+const LOOK_AFTER_LOSS: Duration = Duration::from_secs(5);
 
 /// Looks, and tells the book.
 pub(crate) struct Marks {
@@ -31,21 +32,16 @@ pub(crate) struct Marks {
     pub(crate) book: Arc<GapBook>,
     pub(crate) store: Store,
     pub(crate) fence: Fence,
+    /// Told when a job has its first mark, which a heartbeat should say at once.
+    pub(crate) edges: Arc<Notify>,
 }
 
 impl Marks {
     /// Looks until it is dropped.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
-            self.look();
-            let losses = self.sinks.iter().map(|sink| Box::pin(sink.overflowed().notified()));
-            let lost = async {
-                match losses.len() {
-                    0 => std::future::pending().await,
-                    _ => select_all(losses).await,
-                }
-            };
-            let _ = tokio::time::timeout(LOOK_EVERY, lost).await;
+            let lost = self.look();
+            tokio::time::sleep(if lost { LOOK_AFTER_LOSS } else { LOOK_EVERY }).await;
         }
     }
 
@@ -57,18 +53,21 @@ impl Marks {
         }
     }
 
-    fn look(&self) {
+    /// Whether something was lost.
+    fn look(&self) -> bool {
         let marks: Vec<_> = (0..).map(JobId).zip(&self.jobs).map(|(id, _)| self.mark(id)).collect();
-        for overflow in self.sinks.iter().flat_map(FullRate::take_overflows) {
-            self.lose(&overflow);
-        }
+        let overflows: Vec<_> = self.sinks.iter().flat_map(FullRate::take_overflows).collect();
+        overflows.iter().for_each(|overflow| self.lose(overflow));
         if self.book.is_written() {
             for (job, mark) in self.jobs.iter().zip(marks) {
-                if let Some(mark) = mark {
-                    self.book.mark(&job.name, mark);
+                if let Some(mark) = mark
+                    && self.book.mark(&job.name, mark)
+                {
+                    self.edges.notify_one();
                 }
             }
         }
+        !overflows.is_empty()
     }
 
     /// Without a sink that keeps everything, what was received counts.

@@ -13,6 +13,7 @@
 mod account;
 mod lease;
 mod shown;
+mod spot;
 mod vigil;
 
 use std::pin::Pin;
@@ -46,7 +47,8 @@ use crate::job::{Aspect, JobState};
 use crate::lease::{Fence, Tenure};
 use crate::link::{Link, LinkEvent};
 use crate::memory::Memory;
-use crate::sink::{self, Drained, JobId, Part, Sink};
+use crate::rest::Client;
+use crate::sink::{self, Drained, JobId, Part, Sink, wall_ts};
 
 /// Frames taken in one turn, once the first has arrived.
 const FRAMES_PER_TURN: usize = 64;
@@ -76,6 +78,8 @@ pub(crate) struct Wiring {
     /// Where the store keeps a table of assets.
     pub(crate) newest: Option<Arc<Newest>>,
     pub(crate) symbols: Arc<Symbols>,
+    /// Who is asked about silent symbols; nobody where nothing is to be fetched.
+    pub(crate) client: Option<Client>,
 }
 
 /// One job at work.
@@ -93,6 +97,7 @@ pub(crate) struct Pump {
     lifecycle: Lifecycle,
     watchdog: Watchdog,
     watch_told: vigil::Told,
+    spot_checks: spot::SpotChecks,
     account: account::Account,
     link: Link,
     decoder: Decoder,
@@ -137,6 +142,7 @@ enum Input {
     Deadline,
     Link(ConnId, LinkEvent),
     Drained(Vec<Drained>),
+    SpotCheck(spot::Answer),
     Tick,
 }
 
@@ -162,6 +168,7 @@ impl Pump {
             lifecycle: Lifecycle::new(limits, job.subscriptions.clone(), seed),
             watchdog,
             watch_told: vigil::Told::Held,
+            spot_checks: spot::SpotChecks::new(wiring.client.clone()),
             account: account::Account::default(),
             decoder: Decoder::new(Arc::clone(&wiring.symbols)),
             link: Link::None,
@@ -227,6 +234,7 @@ impl Pump {
             () = until(deadline) => Ok(Input::Deadline),
             drained = drained(self.draining.as_mut()) => Ok(Input::Drained(drained)),
             (conn, event) = self.link.next() => Ok(Input::Link(conn, event)),
+            answer = self.spot_checks.answered() => Ok(Input::SpotCheck(answer)),
             () = tokio::time::sleep_until(tick) => Ok(Input::Tick),
         }
     }
@@ -244,6 +252,7 @@ impl Pump {
             }
             Input::Link(conn, event) => self.take_link_event(conn, event),
             Input::Drained(drained) => self.take_drained(&drained),
+            Input::SpotCheck(answer) => self.take_spot_check(answer),
             // Minded already.
             Input::Tenure | Input::Tick => {}
         }
@@ -397,11 +406,16 @@ impl Pump {
             self.tell_malformed();
         }
         self.state.held_back += self.filter.apply(&mut self.batch);
+        // The first time of all may come in one turn with the word that it will: then nothing was missed.
+        if !self.batch.events.is_empty() && self.account.stale && self.account.is_timeless() {
+            self.keep_account();
+        }
         if let Some(last) = self.batch.events.last() {
+            let (received_at, received_ts) = (Instant::now(), wall_ts());
             let (mut newest, mut records) = (i64::MIN, 0);
             for event in &self.batch.events {
                 self.state.messages[event.kind() as usize] += 1;
-                if let Some(time) = sink::clock(event) {
+                if let Some(time) = sink::clock(event, received_ts) {
                     newest = newest.max(time);
                     records += 1;
                 }
@@ -409,7 +423,6 @@ impl Pump {
             if records > 0 {
                 self.account.take_time(newest, records);
             }
-            let (received_at, received_ts) = (Instant::now(), vigil::wall_ts());
             self.watchdog.handle_batch(received_at.into_std(), received_ts, &self.batch.events);
             self.state.last_received_ts = Some(received_ts);
             self.state.last_event_ts = Some(last.ts());

@@ -1,9 +1,12 @@
 //! Alpaca's historical data over HTTP: one page of one channel at a time, as the stream would have sent it.
 //!
 //! Rows have the letters of the stream's messages without type and symbol, so a page is written as a frame and read by
-//! the stream's own decoder: there is one reading of a trade. Limits of the venue are obeyed by its own headers. Whoever
-//! calls decides what to ask again; nothing here retries.
+//! the stream's own decoder: there is one reading of a trade. The venue counts the calls of an account, so its limit, as
+//! its own headers tell it, is one for all of a process. Whoever calls decides what to ask again; nothing here retries.
 
+mod latest;
+
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alpaca_feed::decode::Decoder;
@@ -16,6 +19,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until};
 
 use crate::config::{Credentials, History};
 
@@ -56,8 +60,6 @@ pub(crate) struct Page {
     pub(crate) malformed: u64,
     /// Asks for the page that follows; none at the end.
     pub(crate) next: Option<String>,
-    /// No more calls until then.
-    pub(crate) pause: Option<Duration>,
 }
 
 /// Why there is no page.
@@ -83,42 +85,52 @@ pub(crate) enum RestError {
     Unreadable(String),
 }
 
-/// A client of one venue and account.
-#[derive(Debug)]
-pub(crate) struct Rest {
-    client: reqwest::Client,
+/// A client of one venue and account; its clones share the limit of calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
     credentials: Credentials,
-    decoder: Decoder,
-    frame: Vec<u8>,
-    batch: Batch,
+    /// No call before then.
+    // Locked twice a call, never across an await.
+    closed_until: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Rest {
-    pub(crate) fn new(credentials: Credentials, decoder: Decoder) -> anyhow::Result<Self> {
-        let client = reqwest::Client::builder()
+impl Client {
+    pub(crate) fn new(credentials: Credentials) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
             .timeout(PAGE_LIMIT)
             .connect_timeout(CONNECT_LIMIT)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("the HTTP client cannot be built")?;
-        Ok(Self { client, credentials, decoder, frame: Vec::new(), batch: Batch::default() })
+        Ok(Self { http, credentials, closed_until: Arc::default() })
     }
 
-    /// One page.
+    /// The body of an answer, once the venue wants another call.
     ///
-    /// Cancel safe: nothing of a page that was given up is kept.
-    pub(crate) async fn page(&mut self, query: &Query<'_>, token: Option<&str>) -> Result<Page, RestError> {
+    /// Cancel safe.
+    async fn get(&self, url: String, parameters: &[(&'static str, String)]) -> Result<Vec<u8>, RestError> {
+        while let Some(until) = self.closed_until() {
+            sleep_until(until).await;
+        }
         let mut response = self
-            .client
-            .get(query.history.url(query.channel))
-            .query(&query.parameters(token))
+            .http
+            .get(url)
+            .query(parameters)
             .header("APCA-API-KEY-ID", self.credentials.key.expose_secret())
             .header("APCA-API-SECRET-KEY", self.credentials.secret.expose_secret())
             .send()
             .await?;
         let status = response.status();
-        let pause = pause(response.headers());
+        let mut pause = pause(response.headers());
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            pause = pause.or(Some(LIMITED_PAUSE));
+        }
+        if let Some(pause) = pause {
+            let mut until = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *until = (*until).max(Some(Instant::now() + pause));
+        }
         let mut body = Vec::new();
         while let Some(bytes) = response.chunk().await? {
             if body.len() + bytes.len() > PAGE_BYTES_MAX {
@@ -126,10 +138,37 @@ impl Rest {
             }
             body.extend_from_slice(&bytes);
         }
-        if !status.is_success() {
-            return Err(refusal(status, pause, &body));
-        }
-        self.read(&body).map(|(events, malformed, next)| Page { events, malformed, next, pause })
+        if status.is_success() { Ok(body) } else { Err(refusal(status, pause.unwrap_or_default(), &body)) }
+    }
+
+    /// None once calls are wanted.
+    fn closed_until(&self) -> Option<Instant> {
+        let until = *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.filter(|until| Instant::now() < *until)
+    }
+}
+
+/// Reads pages.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    client: Client,
+    decoder: Decoder,
+    frame: Vec<u8>,
+    batch: Batch,
+}
+
+impl Rest {
+    pub(crate) fn new(client: Client, decoder: Decoder) -> Self {
+        Self { client, decoder, frame: Vec::new(), batch: Batch::default() }
+    }
+
+    /// One page, once the venue wants another call.
+    ///
+    /// Cancel safe: nothing of a page that was given up is kept.
+    pub(crate) async fn page(&mut self, query: &Query<'_>, token: Option<&str>) -> Result<Page, RestError> {
+        let url = query.history.url(query.channel);
+        let body = self.client.get(url, &query.parameters(token)).await?;
+        self.read(&body).map(|(events, malformed, next)| Page { events, malformed, next })
     }
 
     fn read(&mut self, body: &[u8]) -> Result<(Vec<Event>, u64, Option<String>), RestError> {
@@ -194,7 +233,7 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(left.clamp(0, 65) as u64 + 1))
 }
 
-fn refusal(status: StatusCode, pause: Option<Duration>, body: &[u8]) -> RestError {
+fn refusal(status: StatusCode, pause: Duration, body: &[u8]) -> RestError {
     #[derive(Default, Deserialize)]
     struct Refusal {
         #[serde(default)]
@@ -204,7 +243,7 @@ fn refusal(status: StatusCode, pause: Option<Duration>, body: &[u8]) -> RestErro
     }
     let told: Refusal = serde_json::from_slice(body).unwrap_or_default();
     match status {
-        StatusCode::TOO_MANY_REQUESTS => RestError::Limited(pause.unwrap_or(LIMITED_PAUSE)),
+        StatusCode::TOO_MANY_REQUESTS => RestError::Limited(pause),
         StatusCode::FORBIDDEN if told.code == TOO_RECENT => RestError::TooRecent,
         StatusCode::REQUEST_TIMEOUT => RestError::Failing(status),
         _ if status.is_server_error() => RestError::Failing(status),

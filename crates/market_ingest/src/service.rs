@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::assets::{AssetNames, Assets, Newest};
 use crate::backfill::{self, Backfill};
 use crate::beat::{Beat, BeatCounts};
-use crate::config::{Config, JobConfig, SinkConfig};
+use crate::config::{BackfillConfig, Config, JobConfig, SinkConfig};
 use crate::gaps::GapBook;
 use crate::health::HealthFiles;
 use crate::history::{Chronicle, Late};
@@ -35,6 +35,7 @@ use crate::marks::Marks;
 use crate::memory::{self, Memory};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
+use crate::rest::Client;
 use crate::sink::{
     BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Nats, Ndjson, Parquet, Pubsub, Quotes,
     Rotation, Sink,
@@ -112,6 +113,7 @@ pub async fn run(
     tasks.spawn_endless("memory", recalling);
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
+    let client = client(&config)?;
 
     let wiring = |state| Wiring {
         decisions: decisions.clone(),
@@ -125,6 +127,7 @@ pub async fn run(
         sinks: sinks.clone(),
         newest: newest.clone(),
         symbols: Arc::clone(&symbols),
+        client: (config.backfill != BackfillConfig::None).then(|| client.clone()),
     };
     let (mut pumps, jobs) = pumps(&config, started_at, wiring);
     let marks = Arc::new(Marks {
@@ -135,8 +138,9 @@ pub async fn run(
         book: Arc::clone(&book),
         store: store.clone(),
         fence: fence.clone(),
+        edges: Arc::clone(&edges),
     });
-    mend(&config, &marks, &decisions, &mut tasks)?;
+    mend(&config, &marks, &decisions, &client, &mut tasks);
 
     let identity = identity(&config, instance_id, started_at);
     let report = Arc::new(Report::new(identity, decisions, jobs, sinks, fence.clone(), Arc::clone(&book)));
@@ -176,11 +180,8 @@ pub async fn run(
         ended = &mut beating => Some(describe("heartbeat", ended.map(|_| Ok(())))),
         ended = &mut keeping => Some(describe("lease", ended.map(|()| Ok(())))),
     };
-    if let Some(fault) = &fault {
-        tracing::error!(fault, "a task ended unasked; the process stops");
-    }
     let lease = (let_go, keeping);
-    leave(fault.is_none(), &stopping_tx, &mut pumps, &marks, beating, lease, &mut health).await;
+    leave(fault.as_deref(), &stopping_tx, &mut pumps, &marks, beating, lease, &mut health).await;
     tracing::info!("stopped");
     match fault {
         None => Ok(()),
@@ -191,6 +192,12 @@ pub async fn run(
 fn identity(config: &Config, instance_id: String, started_at: Timestamp) -> Identity {
     let (revision, interval) = (config.revision.clone(), config.heartbeat_interval);
     Identity { instance_id, revision, started_at, interval }
+}
+
+/// Every job is of the same account.
+fn client(config: &Config) -> anyhow::Result<Client> {
+    let job = config.jobs.first().context("there is no job")?;
+    Client::new(job.credentials.clone())
 }
 
 /// One pump a job, and what each shows.
@@ -215,8 +222,9 @@ fn mend(
     config: &Config,
     marks: &Arc<Marks>,
     decisions: &watch::Receiver<switch::Decided>,
+    client: &Client,
     tasks: &mut Tasks,
-) -> anyhow::Result<()> {
+) {
     let fence = &marks.fence;
     tasks.spawn_endless("marks", Arc::clone(marks).run());
     tasks.spawn_endless("gaps", Arc::clone(&marks.book).keep(marks.store.clone(), fence.clone()));
@@ -226,17 +234,17 @@ fn mend(
             decisions: decisions.clone(),
             sinks: marks.sinks.clone(),
             symbols: Arc::clone(&marks.symbols),
+            client: client.clone(),
             policy: config.backfill,
         };
-        let backfill = Backfill::new(id, job.clone(), wiring)?;
+        let backfill = Backfill::new(id, job.clone(), wiring);
         tasks.spawn_endless(&format!("backfill {}", job.name), backfill.run(fence.clone()));
     }
-    Ok(())
 }
 
 /// Stops in order: sockets and sinks, what was lost, the last heartbeat, the lease, the health files.
 async fn leave(
-    cleanly: bool,
+    fault: Option<&str>,
     stopping: &watch::Sender<bool>,
     pumps: &mut Tasks,
     marks: &Marks,
@@ -244,13 +252,16 @@ async fn leave(
     (let_go, keeping): (oneshot::Sender<Instant>, JoinHandle<()>),
     health: &mut Tasks,
 ) {
+    if let Some(fault) = fault {
+        tracing::error!(fault, "a task ended unasked; the process stops");
+    }
     let deadline = Instant::now() + LAST_HEARTBEAT_LIMIT;
     // The pumps hold receivers, so this cannot fail while any is left to tell.
     let _ = stopping.send(true);
     let closed = pumps.finish(PUMPS_STOP_LIMIT).await;
     marks.last(LAST_GAPS_LIMIT).await;
     // A fault is no clean stop: the heartbeat then goes stale, which is the truth.
-    if cleanly {
+    if fault.is_none() {
         match timeout(Duration::from_secs(1), beating).await {
             Ok(Ok(beat)) => beat.last(deadline).await,
             Ok(Err(_)) | Err(_) => tracing::warn!("task heartbeat is late; no last heartbeat"),

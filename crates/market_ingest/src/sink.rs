@@ -25,8 +25,8 @@ use alpaca_feed::message::Batch;
 use alpaca_feed::symbol::SymbolId;
 
 pub use self::parquet::Parquet;
-pub(crate) use chunk::clock;
 pub use chunk::{Backfill, Chunk, Origin, Record};
+pub(crate) use chunk::{clock, wall_ts};
 pub use files::{Files, Rotation};
 pub use full_rate::{BYTES_MAX, Courier, Destination, FullRate, Outcome, Outlet, Ticket, Written};
 pub use json::Encoder;

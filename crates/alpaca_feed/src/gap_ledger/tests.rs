@@ -41,6 +41,14 @@ fn flowing(universe: &Subscriptions, at: i64) -> GapLedger {
 }
 
 #[test]
+fn what_was_not_received_when_the_first_time_is_told_is_one_gap() {
+    let mut ledger = GapLedger::new("p", &two(), Vec::new(), None);
+    ledger.handle_received(&nothing(), &nothing(), Cause::Disconnect);
+    ledger.handle_time(10);
+    assert_eq!(told(&mut ledger), [("IBM,SPY".to_owned(), 10, None, Cause::Disconnect)]);
+}
+
+#[test]
 fn a_lost_connection_leaves_a_gap_from_the_last_that_came_to_the_next() {
     let mut ledger = flowing(&two(), 10);
     came(&mut ledger, 15);

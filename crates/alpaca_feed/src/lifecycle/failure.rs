@@ -52,6 +52,9 @@ pub enum Failure {
     /// Alive, and no data where some should come.
     #[error("mute: the link is alive and no data comes")]
     Mute,
+    /// Alive, and what comes is old.
+    #[error("lagging: what comes is old")]
+    Lagging,
     /// The venue refused and the connection was given up.
     #[error("refused with code {code} {msg:?}")]
     Rejected {
@@ -84,6 +87,7 @@ impl Failure {
             | Self::Stalled(_)
             | Self::LinkSilent
             | Self::Mute
+            | Self::Lagging
             | Self::Closed(_) => Pace::Jittered,
         }
     }

@@ -19,6 +19,8 @@ const SYMBOLS_MAX: usize = 1 << 14;
 pub(super) const WATCHED_MAX: usize = 256;
 /// How often it is decided anew which.
 const CHOICE_EVERY: Duration = Duration::from_secs(15);
+/// The last message may have come so long before the look that found it; a look may be late.
+const LAST_BEFORE: Duration = Duration::from_secs(2);
 /// Seconds with a message, of the last 30 or so, that make a symbol worth watching.
 const ACTIVE_MIN: u16 = 10;
 
@@ -47,11 +49,15 @@ enum Standing {
     Suspect {
         limit: Duration,
     },
-    /// Looked up elsewhere: nothing is missing.
-    Quiet,
+    /// Looked up elsewhere: nothing was missing. It is suspected again after twice the silence.
+    Quiet {
+        until: Duration,
+    },
     Mute {
         since: Instant,
         limit: Duration,
+        /// Until here the gap was handed over to be filled.
+        told_until: Instant,
     },
 }
 
@@ -67,6 +73,7 @@ pub(super) enum Turn {
     Flows {
         symbol: SymbolId,
         since: Instant,
+        told_until: Instant,
     },
 }
 
@@ -167,27 +174,42 @@ impl BySymbol {
         self.watched.iter().filter(suspect).map(|pulse| pulse.symbol)
     }
 
-    /// The symbols that are known to be mute, and since when.
-    pub(super) fn mute(&self) -> impl Iterator<Item = (SymbolId, Instant)> {
-        self.watched.iter().filter_map(|pulse| match pulse.standing {
-            Standing::Mute { since, .. } => Some((pulse.symbol, since)),
-            Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet => None,
+    /// The symbols that are known to be mute.
+    pub(super) fn mute(&self) -> impl Iterator<Item = SymbolId> {
+        let mute = |pulse: &&Pulse| matches!(pulse.standing, Standing::Mute { .. });
+        self.watched.iter().filter(mute).map(|pulse| pulse.symbol)
+    }
+
+    /// Of those that are mute, from when on their gaps are to be told, which are told until `now` by this.
+    pub(super) fn hand_over(&mut self, now: Instant) -> impl Iterator<Item = (SymbolId, Instant)> {
+        self.watched.iter_mut().filter_map(move |pulse| match &mut pulse.standing {
+            Standing::Mute { told_until, .. } => Some((pulse.symbol, std::mem::replace(told_until, now))),
+            Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. } => None,
         })
     }
 
     /// Settles a suspicion; `is_mute` is told since when nothing was heard. The answer is the limit that was passed and
-    /// that time, if the symbol is mute.
+    /// that time, if the symbol is mute. What came since the last look speaks for itself.
     pub(super) fn settle(
         &mut self,
         symbol: SymbolId,
+        now: Instant,
         is_mute: impl Fn(Instant) -> bool,
     ) -> Option<(Instant, Duration)> {
         let pulse = self.watched.iter_mut().find(|pulse| pulse.symbol == symbol)?;
         let (Standing::Suspect { limit }, Some(since)) = (pulse.standing, pulse.heard) else {
             return None;
         };
+        if self.seen.get(symbol.index()) == Some(&self.look) {
+            return None;
+        }
         let mute = is_mute(since);
-        pulse.standing = if mute { Standing::Mute { since, limit } } else { Standing::Quiet };
+        pulse.standing = if mute {
+            let told_until = since.checked_sub(LAST_BEFORE).unwrap_or(since);
+            Standing::Mute { since, limit, told_until }
+        } else {
+            Standing::Quiet { until: now.saturating_duration_since(since) * 2 }
+        };
         mute.then_some((since, limit))
     }
 }
@@ -200,20 +222,25 @@ impl Pulse {
             self.heard = Some(now);
             let gap = last.map(|last| now.saturating_duration_since(last));
             match (std::mem::replace(&mut self.standing, Standing::Flowing), gap) {
-                (Standing::Mute { since, limit }, _) => {
+                (Standing::Mute { since, limit, told_until }, _) => {
                     self.interval.learn_alarm(now.saturating_duration_since(since), limit);
-                    tell(Turn::Flows { symbol, since });
+                    tell(Turn::Flows { symbol, since, told_until });
                 }
                 // Nothing was missing: so long it is silent at times.
-                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet, Some(gap)) => {
+                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. }, Some(gap)) => {
                     self.interval.learn(gap);
                 }
-                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet, None) => {}
+                (Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. }, None) => {}
             }
             return;
         }
-        let (Some(last), Standing::Flowing, Some(floor)) = (last, self.standing, floor) else { return };
+        let (Some(last), Some(floor)) = (last, floor) else { return };
         let silent = now.saturating_duration_since(last);
+        match self.standing {
+            Standing::Flowing => {}
+            Standing::Quiet { until } if silent >= until => {}
+            Standing::Suspect { .. } | Standing::Quiet { .. } | Standing::Mute { .. } => return,
+        }
         if let Some(limit) = self.interval.limit(Hours::Regular, floor).filter(|limit| silent >= *limit) {
             self.standing = Standing::Suspect { limit };
             tell(Turn::Suspect { symbol, silent, limit });

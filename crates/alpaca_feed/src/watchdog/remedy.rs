@@ -54,6 +54,15 @@ impl Remedies {
         Some(Remedy::Reconnect { after_vain })
     }
 
+    /// A connection anew for another reason, taken if the last is long enough ago.
+    pub(super) fn take_reconnection(&mut self, now: Instant) -> bool {
+        let may = self.reconnected_at.is_none_or(|at| now >= at + RECONNECT_MIN);
+        if may {
+            self.reconnected_at = Some(now);
+        }
+        may
+    }
+
     /// When [`Self::take`] will have an answer; none: at once.
     pub(super) fn due(&self) -> Option<Instant> {
         let Some(tried_at) = self.tried_at else {

@@ -55,6 +55,8 @@ page_token, feed, sort, timeframe (1Min), adjustment, asof, currency:
   /v2/stocks/{trades|quotes|bars}           /v2/stocks/SYMBOL/{trades|quotes|bars}
   /v1beta3/crypto/{us|us-1|eu-1|…}/{trades|quotes|bars}
   /v1beta1/options/{trades|bars}            /v1beta1/news
+  newest of each symbol: /v2/stocks/{trades|quotes|bars}/latest, /v1beta1/options/{trades|quotes}/latest,
+  /v1beta3/crypto/{us|…}/latest/{trades|quotes|bars}
 
 By the clock of the tape, rows are there once they were due; without a clock (--speed max, --messages), all at once. A
 market without end keeps its last 256 MiB. Calls are in the log of the control port as data_request.";

@@ -18,6 +18,27 @@ pub(super) struct Page {
     pub(super) rows: usize,
 }
 
+/// Collects and writes the newest row of each symbol.
+pub(super) fn latest(market: &Market, query: &Query, until_ns: i64) -> Page {
+    let (mut body, mut rows) = (format!("{{\"{}\":{{", query.target.kind.word()).into_bytes(), 0);
+    let Some(history) = market.history() else {
+        return Page { body: b"{}".to_vec(), rows };
+    };
+    for symbol in &query.symbols {
+        let mut found = Vec::new();
+        history.find((query.target.kind, symbol), &query.span, until_ns, 1, |_| true, &mut found);
+        let Some(newest) = found.first() else { continue };
+        if rows > 0 {
+            body.push(b',');
+        }
+        rows += 1;
+        body.extend_from_slice(format!("{}:", quoted(symbol)).as_bytes());
+        write_row(&mut body, &serde_json::from_slice(newest.json()).unwrap_or_default(), query);
+    }
+    body.extend_from_slice(b"}}");
+    Page { body, rows }
+}
+
 /// Collects and writes the page that `query` asks for, of what was public until `until_ns`.
 pub(super) fn page(market: &Market, query: &Query, until_ns: i64) -> Page {
     let mut found = Vec::new();

@@ -25,6 +25,8 @@ pub(super) struct Target {
     pub(super) product: Product,
     /// The symbol in the path, where it has one.
     pub(super) single: Option<String>,
+    /// The newest row of each symbol in place of a page.
+    pub(super) latest: bool,
 }
 
 /// A request that was understood.
@@ -71,8 +73,19 @@ impl Target {
     /// What is served at `path`, if anything is.
     pub(super) fn at(path: &str) -> Option<Target> {
         let kind = |word| [Kind::Trades, Kind::Quotes, Kind::Bars].into_iter().find(|k| k.word() == word);
-        let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        let mut parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        // `…/trades/latest`, but for crypto `…/latest/trades`.
+        let last = parts.iter().rposition(|part| *part == "latest");
+        let latest = last.filter(|at| match parts[1] {
+            "crypto" => *at == 3 && parts.len() == 5,
+            _ => *at == parts.len() - 1 && parts.len() == 4,
+        });
+        if let Some(at) = latest {
+            parts.remove(at);
+        }
         let (product, kind, single) = match parts[..] {
+            // The newest quotes there are.
+            ["v1beta1", "options", "quotes"] if latest.is_some() => (Product::Options, Kind::Quotes, None),
             ["v2", "stocks", word] => (Product::Stocks, kind(word)?, None),
             ["v2", "stocks", symbol, word] => (Product::Stocks, kind(word)?, Some(symbol.to_owned())),
             ["v1beta3", "crypto", "us" | "us-1" | "us-2" | "eu-1" | "bs-1", word] => {
@@ -83,7 +96,7 @@ impl Target {
             ["v1beta1", "news"] => (Product::News, Kind::News, None),
             _ => return None,
         };
-        Some(Target { kind, product, single })
+        Some(Target { kind, product, single, latest: latest.is_some() })
     }
 }
 
@@ -100,6 +113,9 @@ impl Query {
         let news = target.kind == Kind::News;
         let symbols = symbols(&target, given("symbols"))?;
         let delayed = recency(&target, given("feed"), plan)?;
+        if target.latest {
+            return Query::latest(target, symbols, delayed);
+        }
         if target.kind == Kind::Bars {
             check_bars(given("timeframe"), given("adjustment"))?;
         }
@@ -124,8 +140,7 @@ impl Query {
             return Err(Refusal::bad("end should not be before start"));
         }
         if end_ns > latest_ns && delayed {
-            let message = "subscription does not permit querying recent SIP data".to_owned();
-            return Err(Refusal { status: 403, code: Some(42_210_000), message });
+            return Err(recent());
         }
         let mut span = Span { start_ns, end_ns, descending, after: None };
         let mut from_symbol = None;
@@ -146,6 +161,23 @@ impl Query {
             from_symbol,
         })
     }
+}
+
+impl Query {
+    /// The newest row of each symbol; not on a plan that has them late only.
+    fn latest(target: Target, symbols: Vec<String>, delayed: bool) -> Result<Query, Refusal> {
+        if delayed {
+            return Err(recent());
+        }
+        let span = Span { start_ns: i64::MIN, end_ns: i64::MAX, descending: true, after: None };
+        let (from_symbol, currency) = (None, None);
+        Ok(Query { target, symbols, span, from_symbol, limit: 1, currency, include_content: false })
+    }
+}
+
+fn recent() -> Refusal {
+    let message = "subscription does not permit querying recent SIP data".to_owned();
+    Refusal { status: 403, code: Some(42_210_000), message }
 }
 
 fn symbols(target: &Target, list: Option<&str>) -> Result<Vec<String>, Refusal> {
@@ -176,6 +208,8 @@ fn recency(target: &Target, feed: Option<&str>, plan: &Plan) -> Result<bool, Ref
         Product::Crypto | Product::Perps | Product::News | Product::Test => return Ok(false),
     };
     match feed {
+        // Streams without a history have a newest row.
+        Some("delayed_sip" | "overnight") if target.latest => Ok(false),
         Some(feed) if !known.contains(&feed) => {
             Err(Refusal::bad(format!("invalid feed: {feed:?} is none of {}", known.join(", "))))
         }
@@ -297,9 +331,19 @@ mod tests {
         assert_eq!(at("/v1beta1/options/bars"), Some((Product::Options, Kind::Bars, None)));
         assert_eq!(at("/v1beta1/news"), Some((Product::News, Kind::News, None)));
         for path in [
+            "/v2/stocks/trades/latest",
+            "/v2/stocks/bars/latest",
+            "/v1beta3/crypto/us/latest/quotes",
+            "/v1beta1/options/quotes/latest",
+        ] {
+            assert!(Target::at(path).is_some_and(|target| target.latest), "{path}");
+        }
+        for path in [
             "/",
             "/v2/stocks/auctions",
-            "/v2/stocks/trades/latest",
+            "/v2/stocks/SPY/trades/latest",
+            "/v1beta3/crypto/us/trades/latest",
+            "/v1beta1/news/latest",
             "/v1beta1/options/quotes",
             "/v1beta3/crypto/eu/bars",
             "/v2/stocks/news",

@@ -303,6 +303,32 @@ async fn crypto_options_and_news_have_their_own_paths() {
 }
 
 #[tokio::test]
+async fn the_newest_of_each_symbol_is_the_last_of_its_rows() {
+    let venue = Venue::start(synthetic(20_000)).await.unwrap();
+    let elements = streamed(&venue, "/v2/sip").await;
+    for (word, letter) in [("trades", "t"), ("quotes", "q")] {
+        let wanted = rows_of(&elements, letter);
+        let asked = format!("symbols={},ZZZZ", joined(&wanted));
+        let answer = get(&venue, &format!("/v2/stocks/{word}/latest?{asked}&feed=sip")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let newest = answer.json()[word].as_object().unwrap().clone();
+        assert_eq!(newest.len(), wanted.len(), "what never traded has no newest");
+        for (symbol, rows) in &wanted {
+            assert!(same(&newest[symbol], rows.last().unwrap()), "{symbol}: {}", newest[symbol]);
+        }
+    }
+    let crypto = get(&venue, "/v1beta3/crypto/us/latest/quotes?symbols=BTC/USD,ETH/USD").await;
+    assert_eq!(crypto.json()["quotes"].as_object().unwrap().len(), 2);
+    assert_eq!(get(&venue, "/v1beta1/options/quotes/latest?symbols=SPY").await.status, 400);
+
+    let venue = Venue::start(Config { plan: Plan::basic(), ..synthetic(1_000) }).await.unwrap();
+    for (feed, status) in [("sip", 403), ("iex", 200), ("delayed_sip", 200), ("nasdaq", 400)] {
+        let asked = format!("/v2/stocks/trades/latest?symbols=SPY&feed={feed}");
+        assert_eq!(get(&venue, &asked).await.status, status, "{feed}");
+    }
+}
+
+#[tokio::test]
 async fn both_ends_belong_to_the_span_and_one_symbol_has_a_form_of_its_own() {
     let (_file, config) = tape(&trades(10, Duration::from_secs(1)), Pace::AsTaken);
     let venue = Venue::start(config).await.unwrap();

@@ -39,6 +39,9 @@ pub struct History {
     channels: &'static [Channel],
     /// What to ask for under the name `feed`; none where there is no choice.
     pub feed: Option<&'static str>,
+    class: Class,
+    /// The feed's own name.
+    stream: &'static str,
 }
 
 impl History {
@@ -53,6 +56,19 @@ impl History {
     pub fn url(&self, channel: Channel) -> String {
         let Self { base, path, .. } = self;
         if channel == Channel::News { format!("{base}{path}") } else { format!("{base}{path}/{channel}") }
+    }
+
+    /// The address of a channel's newest messages, and what to ask for under the name `feed`; none where that says
+    /// nothing about the stream, which has none or is late.
+    #[must_use]
+    pub fn latest(&self, channel: Channel) -> Option<(String, Option<&'static str>)> {
+        let Self { base, path, stream, .. } = self;
+        match self.class {
+            Class::News => None,
+            _ if *stream == "delayed_sip" => None,
+            Class::Crypto => Some((format!("{base}{path}/latest/{channel}"), None)),
+            Class::Stocks | Class::Options => Some((format!("{base}{path}/{channel}/latest"), Some(stream))),
+        }
     }
 }
 
@@ -178,7 +194,14 @@ impl Feed {
             Class::Options => ("/v1beta1/options", None),
             Class::News => ("/v1beta1/news", None),
         };
-        Ok(History { base, path, channels: self.class.kept_channels(), feed })
+        Ok(History {
+            base,
+            path,
+            channels: self.class.kept_channels(),
+            feed,
+            class: self.class,
+            stream: self.name,
+        })
     }
 }
 

@@ -243,7 +243,15 @@ fn a_venue_on_this_machine_is_not_mixed_with_alpacas_history() {
         ("ALPACA_DATA_FEED", "crypto-us-1"),
         ("MONITORED_SYMBOLS", "BTC/USD"),
     ]);
-    assert_eq!(crypto.unwrap().url(trades), "http://[::1]:2/v1beta3/crypto/us-1/trades");
+    let crypto = crypto.unwrap();
+    assert_eq!(crypto.url(trades), "http://[::1]:2/v1beta3/crypto/us-1/trades");
+    assert_eq!(crypto.latest(trades).unwrap().0, "http://[::1]:2/v1beta3/crypto/us-1/latest/trades");
+    let newest = ("http://127.0.0.1:2/v2/stocks/trades/latest".to_owned(), Some("iex"));
+    assert_eq!(own.latest(trades), Some(newest));
+    // What is newest there is newer than what this stream sends.
+    let data = ("ALPACA_DATA_URL", "http://127.0.0.1:2");
+    let late = history(&[stream, data, ("ALPACA_DATA_FEED", "delayed_sip")]).unwrap();
+    assert_eq!((late.latest(trades), late.feed), (None, Some("sip")));
     for bad in ["data.alpaca.markets", "ftp://x", "http://u:p@h"] {
         let vars =
             [stream, ("ALPACA_DATA_URL", bad)].map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -11,8 +11,8 @@ use alpaca_feed::subscription::Subscriptions;
 use tokio::time::Instant;
 
 use super::Pump;
-use super::vigil::wall_ts;
 use crate::backfill;
+use crate::sink::wall_ts;
 
 /// So many records tell the time after a return…
 const RECORDS_TELL: u32 = 16;
@@ -37,6 +37,11 @@ pub(super) struct Account {
 }
 
 impl Account {
+    /// Whether nothing ever told the time.
+    pub(super) fn is_timeless(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.clock().is_none())
+    }
+
     /// A turn brought so many records that tell the time, of which this is the newest.
     pub(super) fn take_time(&mut self, newest: i64, records: u32) {
         if let Some(ledger) = &mut self.ledger {

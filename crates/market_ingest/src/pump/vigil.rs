@@ -9,9 +9,10 @@ use std::time::Duration;
 use alpaca_feed::gap_ledger::Cause;
 use alpaca_feed::lifecycle::ConnId;
 use alpaca_feed::subscription::{EVERY_SYMBOL, Subscriptions};
-use alpaca_feed::watchdog::{Command, Notice, Subject};
+use alpaca_feed::watchdog::{Command, Notice, Subject, Trouble};
 
 use super::{Pump, now};
+use crate::sink::wall_ts;
 
 /// Subjects named in a report at most; more are counted.
 const NAMED_MAX: usize = 16;
@@ -51,6 +52,7 @@ impl Pump {
             self.execute_remedy(command);
         }
         self.execute_commands();
+        self.check_suspects();
         self.state.freshness = self.watchdog.freshness(now);
         self.state.mute = self.named(&self.watchdog.mute());
         let suspects: Vec<_> = self.watchdog.suspects().into_iter().map(Subject::Symbol).collect();
@@ -66,9 +68,12 @@ impl Pump {
                 let pairs = self.pairs_of(&subjects);
                 self.lifecycle.handle_resubscribe(now(), &pairs);
             }
-            Command::Reconnect => {
+            Command::Reconnect(trouble) => {
                 tracing::info!(job, remedy = "reconnect", "feed_remedy");
-                self.lifecycle.handle_mute(now());
+                match trouble {
+                    Trouble::Mute => self.lifecycle.handle_mute(now()),
+                    Trouble::Lagging => self.lifecycle.handle_lagging(now()),
+                }
             }
             Command::Backfill { subject, since, until } => {
                 let (channel, symbol) = self.words_of(subject);
@@ -94,7 +99,7 @@ impl Pump {
     }
 
     /// What is desired of these subjects; a symbol that is not desired by name came by `*`.
-    fn pairs_of(&self, subjects: &[Subject]) -> Subscriptions {
+    pub(super) fn pairs_of(&self, subjects: &[Subject]) -> Subscriptions {
         let symbols: Vec<Arc<str>> = subjects
             .iter()
             .filter_map(|subject| match subject {
@@ -157,11 +162,6 @@ impl Pump {
         }
         names
     }
-}
-
-/// The wall clock, ns UTC; it fits until 2262.
-pub(super) fn wall_ts() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 /// With three decimals.

@@ -9,7 +9,7 @@ fn read(body: &str) -> Result<(Vec<Event>, u64, Option<String>), RestError> {
     let secret = || SecretString::from("x".to_owned());
     let credentials = Credentials { key: secret(), secret: secret() };
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Rest::new(credentials, Decoder::new(Symbols::new())).unwrap().read(body.as_bytes())
+    Rest::new(Client::new(credentials).unwrap(), Decoder::new(Symbols::new())).read(body.as_bytes())
 }
 
 #[test]
@@ -71,7 +71,8 @@ fn what_is_no_page_is_named() {
 
 #[test]
 fn refusals_are_told_apart_by_what_helps() {
-    let at = |status: u16, body: &str| refusal(StatusCode::from_u16(status).unwrap(), None, body.as_bytes());
+    let status = |status: u16| StatusCode::from_u16(status).unwrap();
+    let at = |code: u16, body: &str| refusal(status(code), LIMITED_PAUSE, body.as_bytes());
     let recent = r#"{"code":42210000,"message":"subscription does not permit querying recent SIP data"}"#;
     assert!(matches!(at(403, recent), RestError::TooRecent));
     assert!(matches!(at(403, "{}"), RestError::Refused { .. }));

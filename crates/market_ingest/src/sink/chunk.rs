@@ -13,6 +13,8 @@ use super::{JobId, Part};
 const RECORD_BYTES: usize = size_of::<Event>() + size_of::<u32>();
 /// What a chunk costs besides its records, roughly.
 pub(super) const CHUNK_BYTES: usize = 256;
+/// A time of the market that is further ahead of the wall's is wrong, nanoseconds; no more than a fetch overlaps.
+const AHEAD_MAX: i64 = 1_000_000_000;
 
 /// How a record came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,10 +215,11 @@ fn texts<'a>(texts: impl IntoIterator<Item = &'a String>) -> usize {
 }
 
 /// The market's time by which an event shows how far the stream is: a minute bar leaves when its minute is over, a
-/// revised one half a minute later; days and news say nothing about it.
-pub(crate) fn clock(event: &Event) -> Option<i64> {
+/// revised one half a minute later; days and news say nothing about it. `now` is the wall's time, and what claims to be
+/// of the future says no more than that.
+pub(crate) fn clock(event: &Event, now: i64) -> Option<i64> {
     const SECOND: i64 = 1_000_000_000;
-    match event {
+    let time = match event {
         Event::Trade(_) | Event::Quote(_) | Event::WideTrade(_) | Event::WideQuote(_) => Some(event.ts()),
         Event::Bar(bar) => match bar.span {
             BarSpan::Minute => Some(bar.ts.saturating_add(60 * SECOND)),
@@ -232,5 +235,16 @@ pub(crate) fn clock(event: &Event) -> Option<i64> {
         | Event::Pricing(_)
         | Event::News(_)
         | Event::Unknown(_) => None,
-    }
+    };
+    time.map(|time| not_ahead(time, now))
+}
+
+/// One record with a wrong time must not carry away the time from which a gap begins.
+pub(super) fn not_ahead(time: i64, now: i64) -> i64 {
+    if time > now.saturating_add(AHEAD_MAX) { now } else { time }
+}
+
+/// The clock on the wall, nanoseconds since 1970 UTC; it fits until 2262.
+pub(crate) fn wall_ts() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }

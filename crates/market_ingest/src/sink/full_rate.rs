@@ -15,7 +15,7 @@ use alpaca_feed::message::{Batch, Event};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::chunk::{Backfill, Chunk};
+use super::chunk::{Backfill, Chunk, wall_ts};
 use super::overflow::Overflow;
 use super::{Counts, DRAIN_LIMIT, Drained, JobId, Part};
 pub use courier::{Courier, Destination, Written};
@@ -65,7 +65,6 @@ struct Shared {
     arrived: Notify,
     /// Something became durable or was given up.
     room: Notify,
-    overflowed: Notify,
 }
 
 const HEALTH_UNKNOWN: u8 = 0;
@@ -93,7 +92,6 @@ impl FullRate {
             health: AtomicU8::new(HEALTH_UNKNOWN),
             arrived: Notify::new(),
             room: Notify::new(),
-            overflowed: Notify::new(),
         });
         (Self { kind, shared: Arc::clone(&shared), drains }, Outlet { kind, shared, drains: requests })
     }
@@ -103,7 +101,7 @@ impl FullRate {
         if batch.events.is_empty() {
             return;
         }
-        let accepted = self.shared.queue().accept(job, &batch.events);
+        let accepted = self.shared.queue().accept(job, &batch.events, wall_ts());
         match accepted {
             queue::Accepted::Begun => self.shared.arrived.notify_one(),
             queue::Accepted::Added => {}
@@ -160,16 +158,17 @@ impl FullRate {
         self.shared.queue().durable_to(job)
     }
 
-    /// What was lost since the last call, merged; [`Self::overflowed`] tells when there is some.
+    /// What was lost since the last call, merged.
     #[must_use]
     pub fn take_overflows(&self) -> Vec<Overflow> {
         self.shared.queue().take_overflows()
     }
 
-    /// Told whenever something was lost.
+    /// Whether rows of a fetch would be taken soon: a sink that stalls takes none.
     #[must_use]
-    pub fn overflowed(&self) -> &Notify {
-        &self.shared.overflowed
+    pub fn has_room(&self) -> bool {
+        let queue = self.shared.queue();
+        queue.bytes() <= queue.bytes_max() / 2
     }
 
     /// Memory in use by what is not durable yet, in bytes.
@@ -221,7 +220,6 @@ impl Shared {
 
     fn lost(&self, records: u64) {
         self.counts.dropped.fetch_add(records, Ordering::Relaxed);
-        self.overflowed.notify_one();
     }
 
     /// Gives up whole chunks.

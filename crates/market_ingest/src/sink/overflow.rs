@@ -8,7 +8,7 @@ use alpaca_feed::message::{Event, Kind};
 use alpaca_feed::symbol::SymbolId;
 
 use super::JobId;
-use super::chunk::clock;
+use super::chunk::{clock, not_ahead};
 
 /// Losses kept apart; beyond them those of one job are merged.
 const OVERFLOWS_MAX: usize = 64;
@@ -48,12 +48,13 @@ pub(super) struct Overflows {
 }
 
 impl Overflows {
-    /// Adds a loss; `clock` is the market time of the job before it, for events that have no time.
-    pub(super) fn add(&mut self, job: JobId, events: &[Event], clock: Option<i64>) {
+    /// Adds a loss; `clock` is the market time of the job before it, for events that have no time, and `now` that of the
+    /// wall.
+    pub(super) fn add(&mut self, job: JobId, events: &[Event], clock: Option<i64>, now: i64) {
         if events.is_empty() {
             return;
         }
-        let loss = Overflow::of(job, events, clock);
+        let loss = Overflow::of(job, events, clock, now);
         let goes_on = self.going_on.contains(&job);
         let full = self.list.len() >= OVERFLOWS_MAX;
         let last = self.list.iter_mut().rev().find(|overflow| overflow.job == job);
@@ -77,8 +78,8 @@ impl Overflows {
 }
 
 impl Overflow {
-    fn of(job: JobId, events: &[Event], clock: Option<i64>) -> Self {
-        let times = || events.iter().filter_map(time);
+    fn of(job: JobId, events: &[Event], clock: Option<i64>, now: i64) -> Self {
+        let times = || events.iter().filter_map(|event| time(event, now));
         let lanes = events.iter().map(|event| (event.kind(), event.symbol())).collect();
         Self {
             job,
@@ -112,7 +113,7 @@ impl Lanes {
 }
 
 /// When an event was due; days begin long before they are sent, and what has no time has none.
-fn time(event: &Event) -> Option<i64> {
+fn time(event: &Event, now: i64) -> Option<i64> {
     let own = || Some(event.ts()).filter(|ts| *ts > 0 && event.kind() != Kind::DailyBar);
-    clock(event).or_else(own)
+    clock(event, now).or_else(|| own().map(|ts| not_ahead(ts, now)))
 }

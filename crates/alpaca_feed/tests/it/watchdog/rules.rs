@@ -2,7 +2,7 @@
 
 use super::*;
 use Channel::{Bars, News, Quotes, Statuses, Trades};
-use alpaca_feed::watchdog::{Freshness, Subject};
+use alpaca_feed::watchdog::{Freshness, Subject, Trouble};
 
 /// A Wednesday in the middle of the session.
 const NOON: &str = "2026-10-07T16:00:00Z";
@@ -144,12 +144,33 @@ fn event_time_that_falls_behind_is_told_and_an_old_tape_is_not() {
     let notices = rig.notices();
     assert!(matches!(notices[..], [Notice::Lagging(lag)] if lag > SECOND * 10), "{notices:?}");
     assert_eq!(rig.dog.freshness(rig.now), Freshness::Lagging);
+    assert_eq!(rig.commands(), [Command::Reconnect(Trouble::Lagging)], "once, however long it lasts");
     for _ in 0..10 {
         rig.pass(SECOND);
         let ts = rig.wall_ts() - year;
         rig.bring(&[quote(0, ts)]);
     }
     assert_eq!((rig.notices(), rig.dog.freshness(rig.now)), (vec![Notice::CaughtUp], Freshness::Flowing));
+    assert_eq!(rig.commands(), []);
+}
+
+#[test]
+fn a_lag_that_passes_by_itself_costs_no_connection_and_a_time_of_the_future_is_no_lag() {
+    let mut rig = Rig::live(Market::Always, NOON, A);
+    let second = 1_000_000_000;
+    for at in 0..120 {
+        rig.pass(SECOND);
+        // Behind for twenty seconds, which is told; and once half an hour ahead.
+        let ts = match at {
+            30..50 => rig.wall_ts() - 15 * second,
+            80 => rig.wall_ts() + 1_800 * second,
+            _ => rig.wall_ts(),
+        };
+        rig.bring(&[quote(0, ts)]);
+    }
+    let notices = rig.notices();
+    assert!(matches!(notices[..], [Notice::Lagging(_), Notice::CaughtUp]), "{notices:?}");
+    assert_eq!(rig.commands(), []);
 }
 
 /// Two symbols flow for two minutes, then only the second.
@@ -175,6 +196,12 @@ fn a_silent_symbol_is_mute_when_a_spot_check_finds_newer_data() {
     let ts = rig.wall_ts();
     rig.dog.handle_spot_check(rig.now, ts, SymbolId(1), ts);
     assert_eq!(rig.dog.mute(), [], "nobody asked about that one");
+    rig.bring(&[quote(0, ts)]);
+    rig.dog.handle_spot_check(rig.now, ts, SymbolId(0), ts);
+    assert_eq!(rig.dog.mute(), [], "it came while somebody asked");
+
+    let mut rig = one_silent();
+    let ts = rig.wall_ts();
     rig.dog.handle_spot_check(rig.now, ts, SymbolId(0), ts - 1_000_000_000);
     assert_eq!(rig.dog.mute(), [Subject::Symbol(SymbolId(0))]);
     assert_eq!(rig.dog.suspects(), []);
@@ -196,8 +223,19 @@ fn a_silent_symbol_is_quiet_when_a_spot_check_finds_nothing_newer() {
     let mut rig = one_silent();
     let ts = rig.wall_ts();
     rig.dog.handle_spot_check(rig.now, ts, SymbolId(0), ts - 33_000_000_000);
-    rig.flow(600, &[1]);
+    rig.flow(30, &[1]);
     assert_eq!((rig.notices(), rig.dog.suspects(), rig.commands()), (vec![], vec![], vec![]));
+    // It may have fallen mute in the quiet, so it is asked about again, ever more rarely.
+    let mut asked = 0;
+    for _ in 0..3_600 {
+        rig.flow(1, &[1]);
+        if !rig.dog.suspects().is_empty() {
+            asked += 1;
+            let ts = rig.wall_ts();
+            rig.dog.handle_spot_check(rig.now, ts, SymbolId(0), ts - 3_700_000_000_000);
+        }
+    }
+    assert_eq!((asked, rig.commands()), (6, vec![]));
 }
 
 #[test]
@@ -220,7 +258,7 @@ fn remedies(rig: &mut Rig, seconds: u32) -> Vec<(u32, Command)> {
         rig.pass(SECOND);
         for command in rig.commands() {
             // As the pump does: the connection is made anew within the second.
-            if command == Command::Reconnect {
+            if matches!(command, Command::Reconnect(_)) {
                 rig.dog.handle_gone(rig.now);
                 rig.dog.handle_live(rig.now);
             }
@@ -243,7 +281,8 @@ fn remedies_come_in_order_ever_more_slowly_and_the_gaps_they_leave_tile() {
                 assert_eq!(subjects[..], [QUOTES]);
                 (*second, "resubscribe")
             }
-            Command::Reconnect => (*second, "reconnect"),
+            Command::Reconnect(Trouble::Mute) => (*second, "reconnect"),
+            Command::Reconnect(Trouble::Lagging) => panic!("nothing lags"),
             Command::Backfill { .. } => (*second, "backfill"),
         })
         .collect();

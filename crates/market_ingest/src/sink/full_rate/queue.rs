@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alpaca_feed::message::Event;
 
 use super::super::JobId;
-use super::super::chunk::{Backfill, CHUNK_BYTES, Chunk, Origin, bytes_of, clock};
+use super::super::chunk::{Backfill, CHUNK_BYTES, Chunk, Origin, bytes_of, clock, wall_ts};
 use super::super::overflow::{Overflow, Overflows};
 use super::Outcome;
 
@@ -79,17 +79,20 @@ impl Queue {
         }
     }
 
-    pub(super) fn accept(&mut self, id: JobId, events: &[Event]) -> Accepted {
+    /// `now` is the clock on the wall, nanoseconds since 1970.
+    pub(super) fn accept(&mut self, id: JobId, events: &[Event], now: i64) -> Accepted {
         let bytes = bytes_of(events);
         let fits = self.bytes + bytes + CHUNK_BYTES <= self.bytes_max;
         let index = self.index(id);
         let job = &mut self.jobs[index];
-        let (seq, clock_before) = (job.seq, job.clock);
+        let times = || events.iter().filter_map(|event| clock(event, now));
+        // What was there before the first record is not missed.
+        let (seq, clock_before) = (job.seq, job.clock.or_else(|| times().min()));
         job.seq += events.len() as u64;
         // Also of what is refused: its time is told as an overflow.
-        job.clock = job.clock.max(events.iter().filter_map(clock).max());
+        job.clock = job.clock.max(times().max());
         if !fits {
-            self.overflows.add(id, events, clock_before);
+            self.overflows.add(id, events, clock_before, now);
             return Accepted::Refused;
         }
         self.overflows.interrupt(id);
@@ -209,7 +212,7 @@ impl Queue {
 
     pub(super) fn lose(&mut self, chunk: &Chunk, events: &[Event]) {
         let index = self.index(chunk.job);
-        self.overflows.add(chunk.job, events, self.jobs[index].clock);
+        self.overflows.add(chunk.job, events, self.jobs[index].clock, wall_ts());
         if chunk.origin == Origin::Backfill {
             self.lost.insert(chunk.id);
             if self.lost.len() > LOST_MAX {

@@ -155,7 +155,7 @@ async fn the_durable_clock_is_that_before_the_oldest_chunk_that_is_not_durable()
     let (sink, outside, _) = sink(1 << 20, Outside { holds: true, ..Outside::default() });
     assert_eq!(sink.durable_to(JOB), None);
     sink.accept(JOB, &quotes([10 * SECOND]));
-    assert_eq!(sink.durable_to(JOB), None, "nothing is known to be behind us");
+    assert_eq!(sink.durable_to(JOB), Some(10 * SECOND), "before the first record, nothing was there to keep");
     sink.clone().drain(whole()).await;
     assert_eq!(sink.durable_to(JOB), Some(10 * SECOND));
     sink.accept(JOB, &quotes([20 * SECOND, 15 * SECOND]));
@@ -178,6 +178,21 @@ async fn the_durable_clock_is_that_before_the_oldest_chunk_that_is_not_durable()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_of_the_future_does_not_carry_the_clock_away() {
+    let (sink, ..) = sink(1 << 20, Outside { holds: true, ..Outside::default() });
+    let now = wall_ts();
+    sink.accept(JOB, &quotes([now - 5 * SECOND, now + 86_400 * SECOND, now - 4 * SECOND]));
+    sink.clone().drain(whole()).await;
+    let kept = sink.durable_to(JOB).unwrap();
+    assert!((now..now + 60 * SECOND).contains(&kept), "{}", kept - now);
+    let few = 4 << 10;
+    let (sink, _) = FullRate::new("fake", few);
+    sink.accept(JOB, &quotes([now, now + 86_400 * SECOND].repeat(few)));
+    let [lost] = sink.take_overflows().try_into().unwrap();
+    assert!(lost.to_ts < now + 60 * SECOND, "a gap does not reach into the future: {}", lost.to_ts - now);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_does_not_fit_is_refused_whole_counted_and_told_with_its_bounds() {
     let (sink, outside, _) = sink(64 << 10, Outside { hangs: true, ..Outside::default() });
     sink.accept(JOB, &quotes([SECOND]));
@@ -188,7 +203,7 @@ async fn what_does_not_fit_is_refused_whole_counted_and_told_with_its_bounds() {
         ts += SECOND;
     }
     assert!(sink.bytes() <= 64 << 10, "{} bytes", sink.bytes());
-    tokio::time::timeout(Duration::from_secs(1), sink.overflowed().notified()).await.unwrap();
+    assert!(!sink.has_room());
     let [overflow] = sink.take_overflows().try_into().unwrap();
     let lanes = [0, 1].map(|symbol| (Kind::Quote, Some(SymbolId(symbol))));
     assert_eq!(overflow.lanes, Lanes::Some(BTreeSet::from(lanes)));
