@@ -21,11 +21,11 @@ use self::trouble::{Shape, Trouble};
 /// So many seeds…
 const SEEDS: u64 = 200;
 /// …so many at a time: they mostly wait.
-const SIDE_BY_SIDE: usize = 40;
+const SIDE_BY_SIDE: usize = 28;
 /// Stocks and pairs, in CI; the latter slowly enough for their silence to be learned first…
-const SHORT: [Shape; 2] = [shape(50, 4_500), shape(20, 8_000)];
+const SHORT: [Shape; 2] = [shape(50, 5_000), shape(24, 8_000)];
 /// …and with the slow suites.
-const LONG: [Shape; 2] = [shape(30, 8_000), shape(12, 18_000)];
+const LONG: [Shape; 2] = [shape(20, 13_000), shape(10, 20_000)];
 
 const fn shape(speed: u32, trouble_ms: u64) -> Shape {
     Shape { speed, trouble: Duration::from_millis(trouble_ms), disk_mb: 8, kills: 2 }
@@ -63,7 +63,7 @@ fn no_trouble_loses_anything_or_doubles_anything() {
     println!("{} seeds in {:.0} s: {all:?}", seeds.len(), began.elapsed().as_secs_f64());
     if seeds.len() as u64 == SEEDS {
         for what in ["pause", "hold", "cut", "407", "frozen", "kill", "stop", "mute"] {
-            assert!(all.get(what).is_some_and(|count| *count > SEEDS / 4), "there was trouble: {what}");
+            assert!(all.get(what).is_some_and(|count| *count > SEEDS / 8), "there was trouble: {what}");
         }
     }
 }
@@ -81,7 +81,7 @@ fn a_whole_day_of_trouble_loses_nothing_and_doubles_nothing() {
     let seed = std::env::var("EQUATION_SEED").map_or(1, |seed| seed.parse().expect("a seed"));
     let pairs = Tape::of_pairs(&day, dir.path());
     for day in [day, pairs] {
-        let shape = Shape { speed: 240, trouble: Duration::from_secs(230), disk_mb: 512, kills: 40 };
+        let shape = Shape { speed: 220, trouble: Duration::from_secs(160), disk_mb: 512, kills: 40 };
         let began = Instant::now();
         let counts = Trouble::new(seed, &day, &shape).run();
         println!("a day, {}, seed {seed}, in {:.0} s: {counts:?}", day.job, began.elapsed().as_secs_f64());

@@ -134,6 +134,7 @@ pub async fn run(
         book: Arc::clone(&book),
         store: store.clone(),
         fence: fence.clone(),
+        looking: Default::default(),
     });
     mend(&config, &marks, &decisions, &mut tasks)?;
 

@@ -77,13 +77,16 @@ pub(super) fn assert_tiles(seed: u64, store: &Path) -> u64 {
     let mut lanes: BTreeMap<(String, String), BTreeSet<(jiff::Timestamp, jiff::Timestamp)>> = BTreeMap::new();
     for row in &rows {
         let [id, symbols, channels, from, to, state] = row.as_slice() else { panic!("six columns") };
-        assert_eq!(state.as_deref(), Some("filled"), "seed {seed}: {id:?}");
-        let id = id.as_deref().unwrap();
+        let (id, state) = (id.as_deref().unwrap(), state.as_deref().unwrap());
+        // The silence after the tape's end is an alarm too, and its gap is told by the stop.
+        let of_the_end = state == "open" && id.contains("-mute-");
+        assert!(state == "filled" || of_the_end, "seed {seed}: {id} is {state}");
         if id.contains("-overflow-") || id.contains("-mute-") {
             continue;
         }
-        let list =
-            |text: &Option<String>| -> Vec<String> { serde_json::from_str(text.as_deref().unwrap()).unwrap() };
+        let list = |text: &Option<String>| -> Vec<String> {
+            serde_json::from_str(text.as_deref().unwrap()).unwrap()
+        };
         let time = |text: &Option<String>| -> jiff::Timestamp { text.as_deref().unwrap().parse().unwrap() };
         for symbol in list(symbols) {
             for channel in list(channels) {

@@ -73,8 +73,7 @@ struct Fields<'a> {
 
 /// Reads a line of a tape or of an `ndjson` file.
 pub(super) fn said(line: &str) -> Line {
-    let fields: Fields<'_> =
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+    let fields: Fields<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
     let at: jiff::Timestamp = fields.ts.parse().expect("a time");
     let ts = at.as_nanosecond() as i64;
     let mut hasher = DefaultHasher::new();

@@ -17,6 +17,8 @@ use super::said::{Said, said};
 const SYMBOLS: [&str; 4] = ["AIG", "BAC", "IBM", "SPY"];
 /// A bar leaves when its minute is over.
 const MINUTE_NS: i64 = 60_000_000_000;
+/// 2013-10-09, 9:30 in New York.
+const OPEN_NS: i64 = 1_381_325_400_000_000_000;
 
 /// Files that the venue plays together.
 pub(super) struct Tape {
@@ -38,14 +40,17 @@ impl Tape {
         }
     }
 
-    /// The same as pairs.
+    /// The same as pairs, from the open on: before it ticks are so rare that no silence is an alarm.
     pub(super) fn of_pairs(stocks: &Self, dir: &Path) -> Self {
         let path = dir.join("pairs.ndjson");
         let mut pairs: Vec<(i64, String)> = Vec::new();
         for file in &stocks.files {
             each_line(file, |line| {
                 let element: Value = serde_json::from_str(line).unwrap();
-                pairs.push((due(&element), pair(&element)));
+                let due = due(&element);
+                if due >= OPEN_NS {
+                    pairs.push((due, pair(&element)));
+                }
             });
         }
         // Stable, and the ticks come first, as when the venue merges files.

@@ -15,9 +15,11 @@ use super::judge::{assert_equal, assert_tiles};
 use super::tape::Tape;
 
 /// Between two looks: a run mostly waits, and many run at a time.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A spell is begun only where it would be found within this time.
-const MUTE_LIMIT_MAX: f64 = 2.5;
+const MUTE_LIMIT_MAX: f64 = 2.0;
+/// And is given up by then.
+const FOUND_WITHIN: Duration = Duration::from_secs(3);
 
 /// How a run goes.
 pub(super) struct Shape {
@@ -82,11 +84,13 @@ impl<'a> Trouble<'a> {
         });
         let began = Instant::now();
         if self.may_fall_mute() {
-            self.wait("enough to judge a silence by", 10, |run| run.limit("trades").map(drop));
+            self.wait("enough to judge a silence by", 30, |run| {
+                (run.limit("trades").is_some() || run.is_late()).then_some(())
+            });
             self.mute();
         }
         while began.elapsed() < self.shape.trouble {
-            std::thread::sleep(self.random.millis(50, 400));
+            std::thread::sleep(self.random.millis(30, 300));
             self.trouble();
         }
         self.calm();
@@ -158,7 +162,8 @@ impl<'a> Trouble<'a> {
         let symbols = self.tape.symbols.len() as u64;
         let symbol = &self.tape.symbols[self.random.below(symbols) as usize];
         let channel = ["", "/trades", "/quotes", "/bars"][self.random.below(4) as usize];
-        let hold = format!("INSERT INTO market_ingest_hold (id, scope) VALUES ('h', 'symbol:{symbol}{channel}')");
+        let hold =
+            format!("INSERT INTO market_ingest_hold (id, scope) VALUES ('h', 'symbol:{symbol}{channel}')");
         sqlite::execute(&self.store(), &hold);
         std::thread::sleep(self.random.millis(100, 1200));
         sqlite::execute(&self.store(), "DELETE FROM market_ingest_hold");
@@ -186,7 +191,11 @@ impl<'a> Trouble<'a> {
 
     fn stall(&mut self, full: bool) {
         if let Some(disk) = self.disk.as_ref().filter(|_| self.disk_is_full != full) {
-            if full { disk.fill() } else { disk.free() }
+            if full {
+                disk.fill()
+            } else {
+                disk.free()
+            }
             self.disk_is_full = full;
         }
     }
@@ -198,30 +207,60 @@ impl<'a> Trouble<'a> {
     /// The silence of a channel that would be an alarm.
     fn limit(&self, channel: &str) -> Option<f64> {
         let job = self.tape.job;
-        let sample = format!(r#"market_ingest_data_silence_limit_seconds{{job="{job}",channel="{channel}"}}"#);
+        let sample =
+            format!(r#"market_ingest_data_silence_limit_seconds{{job="{job}",channel="{channel}"}}"#);
         self.producer.metric(&sample)
     }
 
-    /// All of the feed or one channel of it brings nothing until that is found, and then for a while more, with further
-    /// trouble meanwhile. False where it would not be found: what is silent for less than an alarm takes is lost.
+    /// The feed brings nothing until that is found, and all of it or one channel of it for a while more, with further
+    /// trouble meanwhile. A spell that cannot be found, because the machine's own hiccups passed for usual silence, ends
+    /// with the connection: what is left out for less than an alarm takes is lost, unless nothing else came meanwhile.
     fn mute(&mut self) -> bool {
-        let channel = [None, Some("trades"), Some("quotes")][self.random.below(3) as usize];
+        let channel = [None, None, Some("trades"), Some("quotes")][self.random.below(4) as usize];
         let judged = channel.unwrap_or("trades");
-        let standing = |run: &Self| {
-            let sample = format!(r#"market_ingest_data_fresh{{job="{}"}}"#, run.tape.job);
-            run.producer.metric(&sample) == Some(0.0)
-        };
+        let standing = format!(r#"market_ingest_data_fresh{{job="{}"}}"#, self.tape.job);
         let judged_within = self.limit(judged).filter(|limit| *limit <= MUTE_LIMIT_MAX);
-        if judged_within.is_none() || standing(self) || self.is_late() {
+        if judged_within.is_none() || self.producer.metric(&standing) == Some(0.0) || self.is_late() {
             return false;
         }
-        let told = |run: &Self| run.producer.log("feed_mute").iter().filter(|r| r.text("channel") == judged).count();
-        let before = told(self);
-        self.venue.fault(&json!({"fault": "mute", "channel": channel}));
-        self.wait("the mute feed to be found", 10, |run| (told(run) > before).then_some(()));
+        let told = |producer: &Producer| {
+            let mute = producer.log("feed_mute");
+            mute.iter().filter(|record| record.text("channel") == judged).count()
+        };
+        let (before, began) = (told(&self.producer), Instant::now());
+        match channel {
+            None => self.venue.fault(&json!({"fault": "mute"})),
+            Some(_) => {
+                self.venue.fault(&json!({"fault": "mute", "for_s": FOUND_WITHIN.as_secs_f64() + 0.5}));
+                self.venue.fault(&json!({"fault": "mute", "channel": channel}));
+            }
+        }
+        while told(&self.producer) == before {
+            if began.elapsed() > FOUND_WITHIN {
+                self.venue.cut();
+                self.venue.heal();
+                self.count("not judged");
+                return true;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        if channel.is_some() {
+            std::thread::sleep((FOUND_WITHIN + Duration::from_secs(1)).saturating_sub(began.elapsed()));
+            self.count("one channel mute");
+        }
         std::thread::sleep(self.random.millis(0, 500));
+        self.trouble_while_mute();
+        self.venue.heal();
+        self.count("mute");
+        true
+    }
+
+    fn trouble_while_mute(&mut self) {
         match self.random.below(6) {
-            0 => self.venue.cut(),
+            0 => {
+                self.venue.cut();
+                std::thread::sleep(self.random.millis(0, 300));
+            }
             1 => self.hold(),
             2 => {
                 self.flag("off\n");
@@ -237,10 +276,6 @@ impl<'a> Trouble<'a> {
             4 if self.kills < self.shape.kills => self.stop(),
             _ => {}
         }
-        std::thread::sleep(self.random.millis(0, 300));
-        self.venue.heal();
-        self.count("mute");
-        true
     }
 
     /// A spell that outlasts the tape has no end.
