@@ -21,11 +21,11 @@ use self::trouble::{Shape, Trouble};
 /// So many seeds…
 const SEEDS: u64 = 200;
 /// …so many at a time: they mostly wait.
-const SIDE_BY_SIDE: usize = 28;
+const SIDE_BY_SIDE: usize = 32;
 /// Stocks and pairs, in CI; the latter slowly enough for their silence to be learned first…
-const SHORT: [Shape; 2] = [shape(50, 5_000), shape(24, 8_000)];
+const SHORT: [Shape; 2] = [shape(50, 5_000), shape(12, 15_000)];
 /// …and with the slow suites.
-const LONG: [Shape; 2] = [shape(20, 13_000), shape(10, 20_000)];
+const LONG: [Shape; 2] = [shape(20, 13_000), shape(8, 25_000)];
 
 const fn shape(speed: u32, trouble_ms: u64) -> Shape {
     Shape { speed, trouble: Duration::from_millis(trouble_ms), disk_mb: 8, kills: 2 }

@@ -6,6 +6,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use e2e::data;
 use flate2::read::GzDecoder;
@@ -28,6 +29,8 @@ pub(super) struct Tape {
     pub(super) job: &'static str,
     /// What each element says, sorted.
     pub(super) sent: Vec<Said>,
+    /// From the first to the last of it, as recorded.
+    pub(super) lasts: Duration,
 }
 
 impl Tape {
@@ -73,7 +76,9 @@ impl Tape {
             each_line(file, |line| sent.push(said(line).said));
         }
         sent.sort_unstable();
-        Self { files, symbols, job, sent }
+        let times = || sent.iter().map(|said| said.ts);
+        let lasts = times().max().zip(times().min()).map_or(0, |(last, first)| last - first);
+        Self { files, symbols, job, sent, lasts: Duration::from_nanos(lasts.unsigned_abs()) }
     }
 }
 

@@ -20,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MUTE_LIMIT_MAX: f64 = 2.0;
 /// And is given up by then.
 const FOUND_WITHIN: Duration = Duration::from_secs(3);
+/// With trouble in it, and some margin.
+const SPELL_MAX: Duration = Duration::from_secs(8);
 
 /// How a run goes.
 pub(super) struct Shape {
@@ -45,6 +47,7 @@ pub(super) struct Trouble<'a> {
     producer: Producer,
     setup: Setup,
     kills: u32,
+    began: Instant,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -71,8 +74,22 @@ impl<'a> Trouble<'a> {
             .var("RECONNECT_BACKOFF_MAX_S", "0.3");
         let producer = setup.start();
         let (disk_is_full, kills, counts) = (false, 0, BTreeMap::new());
-        let random = Random(seed);
-        Self { seed, random, tape, shape, dir, disk, disk_is_full, venue, producer, setup, kills, counts }
+        let (random, began) = (Random(seed), Instant::now());
+        Self {
+            seed,
+            random,
+            tape,
+            shape,
+            dir,
+            disk,
+            disk_is_full,
+            venue,
+            producer,
+            setup,
+            kills,
+            began,
+            counts,
+        }
     }
 
     /// What befell it.
@@ -237,7 +254,10 @@ impl<'a> Trouble<'a> {
         }
         while told(&self.producer) == before {
             if began.elapsed() > FOUND_WITHIN {
+                let cuts = |run: &Self| run.producer.log("job_disconnected").len();
+                let before = cuts(self);
                 self.venue.cut();
+                self.wait("the end of it", 10, |run| (cuts(run) > before).then_some(()));
                 self.venue.heal();
                 self.count("not judged");
                 return true;
@@ -280,9 +300,7 @@ impl<'a> Trouble<'a> {
 
     /// A spell that outlasts the tape has no end.
     fn is_late(&self) -> bool {
-        let feed = self.venue.state()["feed"].take();
-        let [position, len] = ["position", "len"].map(|field| feed[field].as_u64().unwrap());
-        position * 3 > len * 2
+        self.began.elapsed() + SPELL_MAX > self.tape.lasts / self.shape.speed
     }
 
     fn is_over(&self) -> bool {

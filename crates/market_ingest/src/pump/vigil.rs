@@ -67,7 +67,7 @@ impl Pump {
         match command {
             Command::Resubscribe(subjects) => {
                 tracing::info!(job, remedy = "resubscribe", "feed_remedy");
-                let pairs = self.pairs_of(&subjects);
+                let pairs = self.pairs_of(&subjects, self.lifecycle.desired());
                 self.lifecycle.handle_resubscribe(now(), &pairs);
             }
             Command::Reconnect => {
@@ -83,11 +83,13 @@ impl Pump {
                 let lasted = until.saturating_duration_since(since);
                 let lasted = i64::try_from(lasted.as_nanos()).unwrap_or(i64::MAX);
                 let to = self.account.clock().unwrap_or(from).max(from.saturating_add(lasted));
+                // Also of what is held by now: it fell silent before.
+                let all = &self.job.subscriptions;
                 let missed = match subject {
-                    Subject::Channel(_) => self.pairs_of(&[subject]),
+                    Subject::Channel(_) => self.pairs_of(&[subject], all),
                     Subject::Symbol(_) => {
                         let named = symbol.iter().map(String::as_str);
-                        let pairs = self.pairs_of(&[subject]);
+                        let pairs = self.pairs_of(&[subject], all);
                         let channels: Vec<_> = pairs.channels().map(|(channel, _)| channel).collect();
                         channels.into_iter().flat_map(|c| named.clone().map(move |s| (c, s))).collect()
                     }
@@ -106,8 +108,8 @@ impl Pump {
         self.account.time_at(moment).unwrap_or_else(wall)
     }
 
-    /// What is desired of these subjects; a symbol that is not desired by name came by `*`.
-    fn pairs_of(&self, subjects: &[Subject]) -> Subscriptions {
+    /// What of `all` is of these subjects; a symbol that is not there by name came by `*`.
+    fn pairs_of(&self, subjects: &[Subject], all: &Subscriptions) -> Subscriptions {
         let symbols: Vec<Arc<str>> = subjects
             .iter()
             .filter_map(|subject| match subject {
@@ -116,8 +118,7 @@ impl Pump {
             })
             .collect();
         let asked = |symbol: &str| symbols.iter().any(|own| **own == *symbol || symbol == EVERY_SYMBOL);
-        let desired = self.lifecycle.desired().iter();
-        desired
+        all.iter()
             .filter(|(channel, symbol)| subjects.contains(&Subject::Channel(*channel)) || asked(symbol))
             .collect()
     }
