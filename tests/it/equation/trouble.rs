@@ -237,7 +237,14 @@ impl<'a> Trouble<'a> {
         let judged = channel.unwrap_or("trades");
         let standing = format!(r#"market_ingest_data_fresh{{job="{}"}}"#, self.tape.job);
         let judged_within = self.limit(judged).filter(|limit| *limit <= MUTE_LIMIT_MAX);
-        if judged_within.is_none() || self.producer.metric(&standing) == Some(0.0) || self.is_late() {
+        // Where nothing comes for five seconds the wall tells when a gap ends, and it is not the wall's time that is played.
+        let lasting = "SELECT count(*) FROM market_ingest_gap WHERE to_ts IS NULL";
+        let returning = sqlite::rows(&self.store(), lasting)[0][0].as_deref() != Some("0");
+        if judged_within.is_none()
+            || returning
+            || self.producer.metric(&standing) == Some(0.0)
+            || self.is_late()
+        {
             return false;
         }
         let told = |producer: &Producer| {
@@ -269,19 +276,19 @@ impl<'a> Trouble<'a> {
             self.count("one channel mute");
         }
         std::thread::sleep(self.random.millis(0, 500));
-        self.trouble_while_mute();
+        self.trouble_while_mute(channel.is_some());
         self.venue.heal();
         self.count("mute");
         true
     }
 
-    fn trouble_while_mute(&mut self) {
+    fn trouble_while_mute(&mut self, others_flow: bool) {
         match self.random.below(6) {
             0 => {
                 self.venue.cut();
                 std::thread::sleep(self.random.millis(0, 300));
             }
-            1 => self.hold(),
+            1 if others_flow => self.hold(),
             2 => {
                 self.flag("off\n");
                 std::thread::sleep(self.random.millis(20, 400));

@@ -19,8 +19,8 @@ use crate::backfill;
 const RECORDS_TELL: u32 = 16;
 /// …or whatever has come this long after it…
 const SOME_TELL_AFTER: Duration = Duration::from_secs(1);
-/// …and if nothing has come by then, the time that passed does.
-const PASSING_TELLS_AFTER: Duration = Duration::from_secs(5);
+/// …and if nothing has come by then, the clock on the wall does.
+const WALL_TELLS_AFTER: Duration = Duration::from_secs(5);
 /// The market's time is remembered so often…
 const TIMES_APART: Duration = Duration::from_millis(250);
 /// …and so many times of it, the older ones less densely.
@@ -59,13 +59,6 @@ impl Times {
             });
         }
         self.0.push_back((now, clock));
-    }
-
-    /// As far as `moment` is after the last that is known.
-    fn after(&self, moment: Instant) -> Option<i64> {
-        let (at, clock) = self.0.back()?;
-        let passed = moment.saturating_duration_since(*at).as_nanos();
-        Some(clock.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX)))
     }
 
     /// At `moment` or a little before, never after.
@@ -174,10 +167,7 @@ impl Pump {
         let told = came >= RECORDS_TELL || (came > 0 && waited >= SOME_TELL_AFTER);
         match ledger.clock() {
             Some(clock) if told => ledger.handle_returned(clock),
-            clock if waited >= PASSING_TELLS_AFTER => {
-                let passed = self.account.times.after(Instant::now()).unwrap_or_else(wall_ts);
-                ledger.handle_returned(clock.map_or(passed, |clock| clock.max(passed)));
-            }
+            _ if waited >= WALL_TELLS_AFTER => ledger.handle_returned(wall_ts()),
             _ => {}
         }
     }
@@ -206,10 +196,9 @@ mod tests {
         // A feed that is fifteen minutes late, for a day.
         let clock = |second: u64| (second as i64 - 900) * 1_000_000_000;
         let mut times = Times::default();
-        assert_eq!((times.at(start), times.after(start)), (None, None));
+        assert_eq!(times.at(start), None);
         (0..=day).for_each(|second| times.note(moment(second), clock(second)));
         assert!(times.0.len() <= TIMES_MAX);
-        assert_eq!(times.after(moment(day + 7)), Some(clock(day + 7)));
         for (ago, early_max) in [(0, 0), (30, 0), (1_800, 0), (7_200, 600), (40_000, 50_000)] {
             let early = clock(day - ago) - times.at(moment(day - ago)).unwrap_or(i64::MIN);
             assert!((0..=early_max * 1_000_000_000).contains(&early), "{ago}: {early}");
