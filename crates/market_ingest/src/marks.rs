@@ -3,7 +3,7 @@
 //! A mark is where the gap of a crash begins. Invariant: a mark is shown only once every loss before it is a gap in the
 //! store; it is read before the losses are taken, so that none can fall between. What the watchdog doubts holds it back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use alpaca_feed::gap_ledger::Cause;
@@ -31,8 +31,6 @@ pub(crate) struct Marks {
     pub(crate) book: Arc<GapBook>,
     pub(crate) store: Store,
     pub(crate) fence: Fence,
-    /// Held by whoever looks: between taking a loss and telling it, another would find nothing lost.
-    pub(crate) looking: Mutex<()>,
 }
 
 impl Marks {
@@ -60,7 +58,7 @@ impl Marks {
     }
 
     fn look(&self) {
-        let _turn = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.book.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let marks: Vec<_> = (0..).map(JobId).zip(&self.jobs).map(|(id, _)| self.mark(id)).collect();
         for overflow in self.sinks.iter().flat_map(FullRate::take_overflows) {
             self.lose(&overflow);

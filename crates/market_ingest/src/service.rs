@@ -134,7 +134,6 @@ pub async fn run(
         book: Arc::clone(&book),
         store: store.clone(),
         fence: fence.clone(),
-        looking: Default::default(),
     });
     mend(&config, &marks, &decisions, &mut tasks)?;
 

@@ -302,9 +302,11 @@ fn what_falls_silent_with_a_channel_is_missed_with_it() {
     rig.flow(1, &[0]);
     let (since, until) = (last, rig.now);
     let missed = [Quotes, Trades, Bars].map(|channel| (channel, since, until));
-    let told = rig.commands().into_iter().map(|command| match command {
-        Command::Backfill { subject: Subject::Channel(channel), since, until } => (channel, since, until),
-        other => panic!("{other:?}"),
+    let told = rig.commands().into_iter().map(|command| {
+        let Command::Backfill { subject: Subject::Channel(channel), since, until } = command else {
+            panic!("{command:?}")
+        };
+        (channel, since, until)
     });
     let mut told: Vec<_> = told.collect();
     told.sort_by_key(|(channel, ..)| missed.iter().position(|(own, ..)| own == channel));
