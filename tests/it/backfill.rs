@@ -10,7 +10,8 @@ use e2e::venue::Venue;
 use e2e::{sqlite, wait_for};
 use serde_json::{Value, json};
 
-use crate::equation::{Tape, records, tape};
+use crate::equation::judge::{assert_equal, whole_files};
+use crate::equation::tape::{Tape, each_line};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -47,7 +48,7 @@ impl Run {
         vary: impl Fn(Setup) -> Setup,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let tape = ["--tape", tape.path.to_str().unwrap(), "--data", "127.0.0.1:0"];
+        let tape = ["--tape", tape.files[0].to_str().unwrap(), "--data", "127.0.0.1:0"];
         let venue = Venue::start(&[&tape, venue].concat());
         std::fs::write(dir.path().join("flag"), "on\n").unwrap();
         let setup = Setup::new(&venue, dir.path())
@@ -143,7 +144,7 @@ impl Run {
     /// Stops, and judges what is kept.
     pub(super) fn assert_kept(mut self, who: &str, tape: &Tape) {
         assert!(self.producer.stop().success(), "{who}");
-        tape.assert_kept(who, self.dir.path());
+        assert_equal(who, tape, &self.dir.path().join("records"), &self.store());
     }
 
     /// Calls of the history: status, rows, and when.
@@ -161,7 +162,7 @@ pub(super) fn written(dir: &Path, elements: impl Iterator<Item = Value>) -> Tape
     let text: String = elements.map(|element| format!("{element}\n")).collect();
     let path = dir.join("tape.ndjson");
     std::fs::write(&path, &text).unwrap();
-    Tape::of(path, &text)
+    Tape::of_file(path)
 }
 
 pub(super) fn quote(symbol: &str, at: jiff::Timestamp, size: i64) -> Value {
@@ -174,7 +175,8 @@ pub(super) fn trade(symbol: &str, at: jiff::Timestamp, id: i64) -> Value {
 
 #[test]
 fn whatever_the_venue_answers_the_gap_is_filled_and_nothing_is_lost() {
-    let (_keep, tape) = tape();
+    let keep = tempfile::tempdir().unwrap();
+    let tape = Tape::of_ticks(keep.path());
     let faults = [
         json!({"fault": "data_error", "status": 429, "count": 3}),
         json!({"fault": "data_error", "status": 500, "count": 2}),
@@ -214,7 +216,8 @@ fn whatever_the_venue_answers_the_gap_is_filled_and_nothing_is_lost() {
 
 #[test]
 fn what_the_plan_gives_late_is_waited_for_and_filled() {
-    let (_keep, tape) = tape();
+    let keep = tempfile::tempdir().unwrap();
+    let tape = Tape::of_ticks(keep.path());
     let run = Run::start("delayed_sip", &tape, &["--speed", "30", "--plan", "basic"], |setup| setup);
     run.pause();
     run.wait_position(0.6);
@@ -278,7 +281,8 @@ fn a_pause_interrupts_a_fetch_and_a_resume_goes_on_where_it_was() {
 
 #[test]
 fn a_process_killed_before_its_first_interval_leaves_a_gap_that_is_filled() {
-    let (_keep, tape) = tape();
+    let keep = tempfile::tempdir().unwrap();
+    let tape = Tape::of_ticks(keep.path());
     // Neither the next heartbeat nor the first complete file would come within this tape.
     let mut run = Run::start("sip", &tape, &["--speed", "30"], |setup| {
         setup.var("HEARTBEAT_INTERVAL_S", 60).var("INGEST_FILE_MAX_AGE_S", 60)
@@ -296,7 +300,8 @@ fn a_process_killed_before_its_first_interval_leaves_a_gap_that_is_filled() {
 
 #[test]
 fn what_cannot_be_had_is_told_with_its_reason() {
-    let (_keep, tape) = tape();
+    let keep = tempfile::tempdir().unwrap();
+    let tape = Tape::of_ticks(keep.path());
     // Of one gap, a part can be had and a part cannot.
     let run = Run::start("sip", &tape, &["--speed", "30"], |setup| {
         setup.var("ALPACA_CHANNELS", "trades,quotes,statuses")
@@ -362,7 +367,7 @@ fn two_days_come_back_at_the_venue_s_pace_and_the_cursor_never_jumps() {
     run.wait_position(0.95);
     run.resume();
 
-    let elements: Vec<Value> = std::fs::read_to_string(&tape.path)
+    let elements: Vec<Value> = std::fs::read_to_string(&tape.files[0])
         .unwrap()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -402,8 +407,12 @@ fn assert_durable(run: &Run, gap: &Gap, (channel, after): &(u64, Option<String>)
         let text = |field: &str| record[field].as_str().unwrap().to_owned();
         (ts, text(letter), text(symbol))
     };
-    let kept: BTreeSet<_> =
-        records(&run.dir.path().join("records")).map(|r| said(&r, "ts", "type", "symbol")).collect();
+    let mut kept = BTreeSet::new();
+    for path in whole_files(&run.dir.path().join("records")) {
+        each_line(&path, |line| {
+            kept.insert(said(&serde_json::from_str(line).unwrap(), "ts", "type", "symbol"));
+        });
+    }
     let (from, to) = (gap.from.as_nanosecond() as i64, gap.to.unwrap().as_nanosecond() as i64);
     for element in elements {
         let (ts, letter, symbol) = said(element, "t", "T", "S");

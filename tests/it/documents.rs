@@ -312,7 +312,7 @@ fn without_credentials_the_producer_says_so_and_does_not_run_unseen() {
 #[test]
 fn a_full_disk_under_sqlite_is_told_and_survived() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 2) else { return };
     let venue = Venue::start(&["--synthetic", "--rate", "2000", "--symbols", "20"]);
     let producer =
         Setup::new(&venue, disk.path()).var("MONITORED_SYMBOLS", "*").var("HEARTBEAT_INTERVAL_S", 1).start();

@@ -12,7 +12,7 @@ use e2e::{data, sqlite, wait_for};
 use serde_json::Value;
 
 use crate::backfill::{Run, quote, trade};
-use crate::equation::Tape;
+use crate::equation::tape::Tape;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// A sink's bound and what a producer needs besides, MiB; resident, in the development profile.
@@ -51,13 +51,13 @@ fn long_tape(dir: &Path) -> (Tape, f64) {
         element["t"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
     };
     let (first, last) = (at(text.lines().next().unwrap()), at(text.lines().next_back().unwrap()));
-    (Tape::of(path, &text), last.duration_since(first).as_secs_f64())
+    (Tape::of_file(path), last.duration_since(first).as_secs_f64())
 }
 
 #[test]
 fn what_overflows_a_stalled_sink_is_a_gap_and_in_the_end_the_files_hold_the_whole_tape() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 2) else { return };
     let (tape, span_s) = long_tape(dir.path());
     disk.fill();
     let speed = (span_s / 60.0).to_string();
@@ -99,7 +99,7 @@ fn overflow_gaps(store: &Path) -> u64 {
 #[test]
 fn memory_is_flat_through_hours_of_market_with_a_sink_that_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 2) else { return };
     disk.fill();
     let venue =
         Venue::start(&["--synthetic", "--rate", "20000", "--symbols", "2000", "--data", "127.0.0.1:0"]);

@@ -11,8 +11,9 @@ use e2e::venue::Venue;
 use e2e::{free_port, sqlite, wait_for};
 use serde_json::{Value, json};
 
-use crate::equation::tape;
-use crate::sinks_files::{assert_complete, condition, made, messages, said, written};
+use crate::equation::said::{Said, said};
+use crate::equation::tape::Tape;
+use crate::sinks_files::{assert_complete, condition, made, messages, written};
 
 const STREAM: &str = "MARKET";
 const FAILURE: &str = "records cannot be written; they are kept while there is room";
@@ -235,9 +236,9 @@ fn pause_while_it_stalls(
     read: impl Fn(usize) -> Vec<Value>,
 ) {
     let dir = tempfile::tempdir().unwrap();
-    let (_keep, tape) = tape();
+    let tape = Tape::of_ticks(dir.path());
     let venue =
-        Venue::start(&["--tape", tape.path.to_str().unwrap(), "--speed", "60", "--data", "127.0.0.1:0"]);
+        Venue::start(&["--tape", tape.files[0].to_str().unwrap(), "--speed", "60", "--data", "127.0.0.1:0"]);
     let mut producer = setup(&venue, dir.path(), sink)
         .var("ALPACA_CHANNELS", "trades,quotes")
         .var("ALPACA_DATA_URL", venue.data_url())
@@ -271,14 +272,8 @@ fn pause_while_it_stalls(
     assert!(filled("overflow") && filled("pause"), "{gaps:?}");
     assert!(producer.stop().success());
 
-    let mut found: Vec<String> = first_of_each(read(tape.sent.len()))
-        .into_iter()
-        .map(|mut record| {
-            let at: jiff::Timestamp = record["ts"].as_str().unwrap().parse().unwrap();
-            record["ts"] = json!(at.as_nanosecond() as i64);
-            said(&record)
-        })
-        .collect();
+    let records = first_of_each(read(tape.sent.len()));
+    let mut found: Vec<Said> = records.iter().map(|record| said(&record.to_string()).said).collect();
     found.sort_unstable();
     let wrong = tape.sent.iter().zip(&found).find(|(sent, found)| sent != found);
     assert_eq!((wrong, found.len()), (None, tape.sent.len()));

@@ -26,7 +26,7 @@ fn setup(venue: &Venue, dir: &Path) -> Setup {
 }
 
 /// What a record says, without what the service adds: comparable between a tape and any file.
-pub(super) fn said(record: &Value) -> String {
+fn said(record: &Value) -> String {
     const ADDED: [&str; 6] = ["received_ts", "job", "origin", "epoch", "seq", "key"];
     let mut fields = BTreeMap::new();
     for (name, value) in record.as_object().unwrap() {
@@ -175,7 +175,7 @@ fn kill_9_leaves_no_torn_file_under_a_final_name() {
 #[test]
 fn a_full_disk_is_an_error_and_a_retry_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(dir.path()) else { return };
+    let Some(disk) = SmallDisk::mount(dir.path(), 2) else { return };
     let venue = Venue::start(&["--synthetic", "--rate", "2000", "--symbols", "20"]);
     let sinks = KINDS.map(|kind| format!("{kind}:{}", disk.path().join(kind).display()));
     let flag = dir.path().join("flag");

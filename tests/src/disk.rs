@@ -5,22 +5,23 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A file system of two megabytes, in memory.
+/// A small file system, in memory.
 #[derive(Debug)]
 pub struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts it below `dir`. Needs the right to mount; says so where it is not given, which fails in CI.
+    /// Mounts it below `dir`, of so many megabytes. Needs the right to mount; says so where it is not given, which fails in CI.
     ///
     /// # Panics
     /// In CI, when it cannot be mounted.
     #[must_use]
-    pub fn mount(dir: &Path) -> Option<Self> {
+    pub fn mount(dir: &Path, megabytes: u32) -> Option<Self> {
         let path = dir.join("disk");
         std::fs::create_dir(&path).expect("a directory");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&path).status();
+        let size = format!("size={megabytes}m");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status();
         if mount.is_ok_and(|status| status.success()) {
             return Some(Self { path });
         }

@@ -9,7 +9,9 @@
 //! Invariants:
 //! - Silence counts only while the connection is live, the market open, and not all of a job's symbols are halted.
 //! - An alarm is told once and lasts until data comes on what was silent, the market closes, or the job is held; a
-//!   connection made anew does not end it. What it missed is then told by [`Command::Backfill`], in pieces that tile.
+//!   connection made anew does not end it. What it missed, from the last message on, is then told by
+//!   [`Command::Backfill`], in pieces that tile; and with it what other channels missed that fell silent with it and
+//!   may be silent for longer: a bar that a mute minute swallowed.
 //! - Without enough learned there is no alarm; only a job of many symbols that never heard anything in a regular session
 //!   has a fixed limit, so that the watch is not armed by the first message alone.
 //! - Remedies come only while live, and not faster than [`remedy`](self) allows; a lag has one, once.
@@ -100,8 +102,10 @@ struct Watch {
 struct Alarm {
     since: Instant,
     limit: Duration,
-    /// Until here the gap was handed over to be filled.
+    /// Until here the gap was handed over to be filled; first the last message, whatever came between it and `since`.
     told_until: Instant,
+    /// One bit a channel: fell silent with this one, and has no alarm of its own.
+    company: u32,
 }
 
 impl Watchdog {
@@ -285,6 +289,20 @@ impl Watchdog {
         self.symbols.suspects().collect()
     }
 
+    /// Since when something may be missing that was not told yet: a channel is silent for half of what would be an
+    /// alarm, or there is one.
+    #[must_use]
+    pub fn doubts_since(&self, now: Instant) -> Option<Instant> {
+        let channels = (0..WATCHED.len()).filter_map(|at| {
+            let watch = &self.channels[at];
+            let alarm = watch.alarm.map(|alarm| alarm.told_until);
+            let long = |heard: &Instant| self.limit_at(at).is_some_and(|limit| now >= *heard + limit / 2);
+            let counts = self.counts_since.is_some() && watch.desired;
+            alarm.or(watch.heard.filter(|heard| counts && long(heard)))
+        });
+        channels.chain(self.symbols.told_until()).min()
+    }
+
     /// When each channel that is desired and was ever heard was last heard.
     pub fn heard(&self) -> impl Iterator<Item = (Channel, Instant)> {
         let heard =
@@ -420,10 +438,24 @@ impl Watchdog {
             if now < since + limit {
                 continue;
             }
-            self.channels[at].alarm = Some(Alarm { since, limit, told_until: since });
             let silent = now.saturating_duration_since(since);
+            let told_until = self.channels[at].heard.unwrap_or(since);
+            let company = self.company(since + silent / 2);
+            self.channels[at].alarm = Some(Alarm { since, limit, told_until, company });
+            for alarm in self.channels.iter_mut().filter_map(|watch| watch.alarm.as_mut()) {
+                alarm.company &= !(1 << at);
+            }
             self.notices.push_back(Notice::Silent { subject: Subject::Channel(channel), silent, limit });
         }
+    }
+
+    /// The channels without an alarm that were not heard after `from`.
+    fn company(&self, from: Instant) -> u32 {
+        let silent = |watch: &Watch| {
+            watch.desired && watch.alarm.is_none() && watch.heard.is_none_or(|heard| heard <= from)
+        };
+        let bits = self.channels.iter().enumerate().filter(|(_, watch)| silent(watch));
+        bits.fold(0, |company, (at, _)| company | 1 << at)
     }
 
     /// Since when a silence counts on a channel that is expected to flow and has no alarm yet.
@@ -480,9 +512,12 @@ impl Watchdog {
     /// What was missed so far is to be fetched elsewhere.
     fn hand_over_gap(&mut self, at: usize, now: Instant) {
         if let Some(alarm) = &mut self.channels[at].alarm {
-            let (subject, since) = (Subject::Channel(WATCHED[at].1), alarm.told_until);
-            alarm.told_until = now;
-            self.commands.push_back(Command::Backfill { subject, since, until: now });
+            let since = std::mem::replace(&mut alarm.told_until, now);
+            let missed = alarm.company | 1 << at;
+            for (_, (_, channel)) in (0..).zip(WATCHED).filter(|(own, _)| missed & 1 << own != 0) {
+                let subject = Subject::Channel(channel);
+                self.commands.push_back(Command::Backfill { subject, since, until: now });
+            }
         }
     }
 

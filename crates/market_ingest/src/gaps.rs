@@ -170,7 +170,11 @@ pub(crate) fn nanoseconds(time: Timestamp) -> i64 {
 pub(crate) struct GapBook {
     // Locked a few times a gap, never across an await.
     pages: Mutex<Pages>,
+    /// Held while the store is written to: whoever comes second waits until the first is done.
+    writing: tokio::sync::Mutex<()>,
     changes: watch::Sender<()>,
+    /// Held by whoever takes losses and tells them here: in between, another would find nothing lost.
+    pub(crate) looking: Mutex<()>,
     /// What the fetching of all gaps did so far.
     pub(crate) fetched: Fetched,
 }
@@ -217,8 +221,8 @@ pub(crate) struct Outlook {
 impl GapBook {
     /// An empty book.
     pub(crate) fn new() -> Arc<Self> {
-        let (pages, fetched) = (Mutex::default(), Fetched::default());
-        Arc::new(Self { pages, changes: watch::Sender::new(()), fetched })
+        let (pages, writing, looking, fetched) = Default::default();
+        Arc::new(Self { pages, writing, changes: watch::Sender::new(()), looking, fetched })
     }
 
     /// Under a new lease: what the store holds is what counts, and what was not written is somebody else's now.
@@ -363,8 +367,9 @@ impl GapBook {
         }
     }
 
-    /// Writes what is not written; false while the store is away, and without the lease.
+    /// Writes what is not written; false while the store is away, and without the lease. Cancel safe.
     pub(crate) async fn write(&self, store: &Store, fence: &Fence) -> bool {
+        let _turn = self.writing.lock().await;
         loop {
             if !fence.may_write() {
                 return false;
@@ -378,9 +383,6 @@ impl GapBook {
                     pages.failing = false;
                 }
                 Err(error) => {
-                    if pages.records.contains_key(&record.id) {
-                        pages.unwritten.insert(record.id);
-                    }
                     if !std::mem::replace(&mut pages.failing, true) {
                         let error = logging::chain(&error);
                         tracing::warn!(error, "gaps cannot be kept; it is tried again");
@@ -430,14 +432,18 @@ impl Pages {
         true
     }
 
-    fn next_unwritten(&mut self) -> Option<GapRecord> {
-        let id = self.unwritten.pop_first()?;
-        self.records.get(&id).cloned()
+    /// It stays unwritten until the store has it.
+    fn next_unwritten(&self) -> Option<GapRecord> {
+        self.unwritten.iter().find_map(|id| self.records.get(id)).cloned()
     }
 
     /// What is at its end and written is the store's.
     fn written(&mut self, record: &GapRecord) {
-        if record.state.is_final() && !self.unwritten.contains(&record.id) {
+        if self.records.get(&record.id) != Some(record) {
+            return;
+        }
+        self.unwritten.remove(&record.id);
+        if record.state.is_final() {
             self.records.remove(&record.id);
             *self.ended.entry(record.state).or_default() += 1;
         }

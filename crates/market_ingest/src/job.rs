@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use alpaca_feed::lifecycle::{Phase, Stage};
 use alpaca_feed::message::Kind;
@@ -124,6 +124,10 @@ pub struct JobState {
     pub mutes: u64,
     /// When each channel was last heard.
     pub heard: Vec<(Channel, Instant)>,
+    /// The silence of each that would be an alarm; a channel of which too little is known to judge it is not here.
+    pub silence_limits: Vec<(Channel, Duration)>,
+    /// The market's time from which on something may be missing that is no gap yet; none while nothing is in doubt.
+    pub doubt_from: Option<i64>,
     /// When the pump last turned.
     pub tick: Instant,
 }
@@ -172,6 +176,8 @@ impl JobState {
             suspects: Vec::new(),
             mutes: 0,
             heard: Vec::new(),
+            silence_limits: Vec::new(),
+            doubt_from: None,
             tick,
         }
     }

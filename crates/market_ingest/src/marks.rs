@@ -1,9 +1,9 @@
 //! How far each job's records are kept, and what the full-rate sinks could not keep.
 //!
 //! A mark is where the gap of a crash begins. Invariant: a mark is shown only once every loss before it is a gap in the
-//! store; it is read before the losses are taken, so that none can fall between.
+//! store; it is read before the losses are taken, so that none can fall between. What the watchdog doubts holds it back.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use alpaca_feed::gap_ledger::Cause;
@@ -55,6 +55,7 @@ impl Marks {
 
     /// Whether something was lost.
     fn look(&self) -> bool {
+        let _turn = self.book.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let marks: Vec<_> = (0..).map(JobId).zip(&self.jobs).map(|(id, _)| self.mark(id)).collect();
         let overflows: Vec<_> = self.sinks.iter().flat_map(FullRate::take_overflows).collect();
         overflows.iter().for_each(|overflow| self.lose(overflow));
@@ -72,11 +73,16 @@ impl Marks {
 
     /// Without a sink that keeps everything, what was received counts.
     fn mark(&self, id: JobId) -> Option<i64> {
-        if self.sinks.is_empty() {
-            return self.states.get(usize::from(id.0))?.borrow().clock;
-        }
-        let marks: Option<Vec<i64>> = self.sinks.iter().map(|sink| sink.durable_to(id)).collect();
-        marks?.into_iter().min()
+        let (clock, doubt_from) = {
+            let state = self.states.get(usize::from(id.0))?.borrow();
+            (state.clock, state.doubt_from)
+        };
+        let durable_to = || {
+            let marks: Option<Vec<i64>> = self.sinks.iter().map(|sink| sink.durable_to(id)).collect();
+            marks?.into_iter().min()
+        };
+        let kept_to = if self.sinks.is_empty() { clock } else { durable_to() }?;
+        Some(doubt_from.map_or(kept_to, |from| kept_to.min(from)))
     }
 
     fn lose(&self, overflow: &Overflow) {

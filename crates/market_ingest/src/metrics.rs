@@ -168,6 +168,7 @@ fn jobs(r: &mut Registry, jobs: &[JobState]) {
 fn freshness(r: &mut Registry, jobs: &[JobState]) {
     let fresh = Family::<Job, Gauge>::default();
     let silence = Family::<JobChannel, Seconds>::default();
+    let limits = Family::<JobChannel, Seconds>::default();
     let mutes = Family::<Job, Counter>::default();
     for job in jobs {
         let by_job = Job { job: job.name.to_string() };
@@ -179,6 +180,10 @@ fn freshness(r: &mut Registry, jobs: &[JobState]) {
             let labels = JobChannel { job: job.name.to_string(), channel: channel.as_str() };
             silence.get_or_create(&labels).set(heard.elapsed().as_secs_f64());
         }
+        for (channel, limit) in job.silence_limits.iter().filter(|_| job.connected()) {
+            let labels = JobChannel { job: job.name.to_string(), channel: channel.as_str() };
+            limits.get_or_create(&labels).set(limit.as_secs_f64());
+        }
     }
     r.register(
         "data_fresh",
@@ -186,6 +191,11 @@ fn freshness(r: &mut Registry, jobs: &[JobState]) {
         fresh,
     );
     r.register("data_silence_seconds", "Since the last event of a channel, while connected", silence);
+    r.register(
+        "data_silence_limit_seconds",
+        "The silence of a channel that would be an alarm, absent while too little is known to judge it",
+        limits,
+    );
     r.register("mute", "Spells of silence on a live connection that were an alarm", mutes);
 }
 

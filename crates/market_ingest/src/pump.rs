@@ -384,10 +384,15 @@ impl Pump {
                 self.state.bytes += frame.len() as u64;
                 let mark = self.batch.events.len();
                 self.decoder.decode(self.job.codec, &frame, &mut self.batch);
-                self.account.stale |= self.batch.control.len() > controls;
+                let answered = self.batch.control.len() > controls;
+                self.account.stale |= answered;
                 match self.lifecycle.handle_frame(now(), conn, &mut self.batch) {
                     Delivery::Deliver => {}
                     Delivery::Discard => self.batch.events.truncate(mark),
+                }
+                if answered {
+                    // Of two answers in one turn the second may hide what the first left out.
+                    self.keep_account();
                 }
                 self.execute_commands();
             }

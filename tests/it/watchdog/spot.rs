@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
-use crate::equation::records;
+use crate::equation::judge::whole_files;
+use crate::equation::tape::each_line;
 
 /// Symbols that are active enough to be watched one by one are chosen every fifteen seconds, and then learned.
 const WATCHED_AFTER: Duration = Duration::from_secs(33);
@@ -67,10 +68,16 @@ fn a_mute_symbol_is_found_subscribed_anew_and_its_hole_is_filled() {
     assert!(producer.stop().success());
 
     // All that the venue sent of it from the first record to the last is there.
-    let kept: BTreeSet<(String, i64)> = records(&dir.path().join("records"))
-        .filter(|record| record["symbol"] == SYMBOL)
-        .map(|record| (record["type"].as_str().unwrap().to_owned(), record["ts"].as_i64().unwrap()))
-        .collect();
+    let mut kept: BTreeSet<(String, i64)> = BTreeSet::new();
+    for path in whole_files(&dir.path().join("records")) {
+        each_line(&path, |line| {
+            let record: Value = serde_json::from_str(line).unwrap();
+            if record["symbol"] == SYMBOL {
+                let at: jiff::Timestamp = record["ts"].as_str().unwrap().parse().unwrap();
+                kept.insert((record["type"].as_str().unwrap().to_owned(), at.as_nanosecond() as i64));
+            }
+        });
+    }
     let times = || kept.iter().map(|(_, ts)| *ts);
     let time = |ns: i64| jiff::Timestamp::from_nanosecond(i128::from(ns)).unwrap();
     let (from, to) = (time(times().min().unwrap()), time(times().max().unwrap()));

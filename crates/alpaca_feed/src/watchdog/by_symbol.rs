@@ -180,6 +180,14 @@ impl BySymbol {
         self.watched.iter().filter(mute).map(|pulse| pulse.symbol)
     }
 
+    /// Of those that are mute, from when on their gaps are still to be told.
+    pub(super) fn told_until(&self) -> impl Iterator<Item = Instant> {
+        self.watched.iter().filter_map(|pulse| match pulse.standing {
+            Standing::Mute { told_until, .. } => Some(told_until),
+            Standing::Flowing | Standing::Suspect { .. } | Standing::Quiet { .. } => None,
+        })
+    }
+
     /// Of those that are mute, from when on their gaps are to be told, which are told until `now` by this.
     pub(super) fn hand_over(&mut self, now: Instant) -> impl Iterator<Item = (SymbolId, Instant)> {
         self.watched.iter_mut().filter_map(move |pulse| match &mut pulse.standing {

@@ -67,13 +67,15 @@ fn what_is_told_to_the_store_is_the_newest_and_an_end_that_is_told_leaves_the_bo
     book.take("iex", &gap("a", "SPY", 5, None, Cause::Pause));
     book.take("iex", &gap("a", "SPY", 5, Some(9), Cause::Pause));
     let first = book.pages().next_unwritten().unwrap();
-    assert!(first.to.is_some() && book.pages().next_unwritten().is_none());
+    assert!(first.to.is_some() && !book.is_written(), "on its way it is not there yet");
     let filled = GapRecord { state: GapState::Filled, ..first.clone() };
     book.put(filled.clone());
     // Written as it was before: the end is still to be told.
     book.pages().written(&first);
     assert_eq!(book.get("a"), Some(filled.clone()));
     assert_eq!(book.pages().next_unwritten(), Some(filled.clone()));
+    assert!(!book.is_written());
     book.pages().written(&filled);
+    assert!(book.is_written());
     assert_eq!((book.get("a"), book.ended(GapState::Filled)), (None, 1));
 }

@@ -3,6 +3,7 @@
 //!
 //! What comes back ends its gap not with the first record, which may be a late print, but once some have come.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use alpaca_feed::gap_ledger::{Cause, Gap, GapLedger};
@@ -20,6 +21,10 @@ const RECORDS_TELL: u32 = 16;
 const SOME_TELL_AFTER: Duration = Duration::from_secs(1);
 /// …and if nothing has come by then, the clock on the wall does.
 const WALL_TELLS_AFTER: Duration = Duration::from_secs(5);
+/// The market's time is remembered so often…
+const TIMES_APART: Duration = Duration::from_millis(250);
+/// …and so many times of it, the older ones less densely.
+const TIMES_MAX: usize = 4_096;
 
 /// What a pump keeps for its account.
 #[derive(Debug, Default)]
@@ -34,6 +39,33 @@ pub(super) struct Account {
     returned: Option<(Instant, u32)>,
     /// Symbols that were known at the last look, where some are held apart from all.
     known: usize,
+    times: Times,
+}
+
+/// What the market's time was at moments gone by: not that of the wall, which a feed may be behind of on purpose.
+#[derive(Debug, Default)]
+struct Times(VecDeque<(Instant, i64)>);
+
+impl Times {
+    fn note(&mut self, now: Instant, clock: i64) {
+        if self.0.back().is_some_and(|(last, _)| now < *last + TIMES_APART) {
+            return;
+        }
+        if self.0.len() >= TIMES_MAX {
+            let (mut at, half) = (0_usize, TIMES_MAX / 2);
+            self.0.retain(|_| {
+                at += 1;
+                at > half || !at.is_multiple_of(2)
+            });
+        }
+        self.0.push_back((now, clock));
+    }
+
+    /// At `moment` or a little before, never after.
+    fn at(&self, moment: Instant) -> Option<i64> {
+        let later = self.0.partition_point(|(at, _)| *at <= moment);
+        self.0.get(later.saturating_sub(1)).map(|(_, clock)| *clock)
+    }
 }
 
 impl Account {
@@ -46,10 +78,21 @@ impl Account {
     pub(super) fn take_time(&mut self, newest: i64, records: u32) {
         if let Some(ledger) = &mut self.ledger {
             ledger.handle_time(newest);
+            self.times.note(Instant::now(), ledger.clock().unwrap_or(newest));
         }
         if let Some((_, came)) = &mut self.returned {
             *came = came.saturating_add(records);
         }
+    }
+
+    /// The market's time.
+    pub(super) fn clock(&self) -> Option<i64> {
+        self.ledger.as_ref()?.clock()
+    }
+
+    /// The market's time at a moment gone by, or a little before it; none before anything came.
+    pub(super) fn time_at(&self, moment: std::time::Instant) -> Option<i64> {
+        self.times.at(Instant::from_std(moment))
     }
 }
 
@@ -92,8 +135,9 @@ impl Pump {
         let received_to = memory.received_to.get(&job.name).copied();
         let prefix = format!("{}-{:06}", job.name, memory.epoch);
         let ledger = GapLedger::new(&prefix, &job.subscriptions, earlier, received_to);
+        let times = std::mem::take(&mut self.account.times);
         self.account =
-            Account { ledger: Some(ledger), epoch: memory.epoch, stale: true, ..Account::default() };
+            Account { ledger: Some(ledger), epoch: memory.epoch, stale: true, times, ..Account::default() };
     }
 
     /// What comes in by name or by `*`, and what of `*` is held apart.
@@ -142,6 +186,27 @@ impl Pump {
                 let lasted_s = to.saturating_sub(gap.from) as f64 / 1e9;
                 tracing::info!(job, gap = id, cause, symbols, channels, lasted_s, "gap_over");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_gone_by_has_the_time_that_the_market_had_at_it_or_a_little_before() {
+        let (start, day) = (Instant::now(), 86_400);
+        let moment = |second: u64| start + Duration::from_secs(second);
+        // A feed that is fifteen minutes late, for a day.
+        let clock = |second: u64| (second as i64 - 900) * 1_000_000_000;
+        let mut times = Times::default();
+        assert_eq!(times.at(start), None);
+        (0..=day).for_each(|second| times.note(moment(second), clock(second)));
+        assert!(times.0.len() <= TIMES_MAX);
+        for (ago, early_max) in [(0, 0), (30, 0), (1_800, 0), (7_200, 600), (40_000, 50_000)] {
+            let early = clock(day - ago) - times.at(moment(day - ago)).unwrap_or(i64::MIN);
+            assert!((0..=early_max * 1_000_000_000).contains(&early), "{ago}: {early}");
         }
     }
 }

@@ -72,7 +72,8 @@ impl Pump {
         let (mut asked, mut pairs) = (Vec::new(), Subscriptions::default());
         for symbol in self.watchdog.suspects().into_iter().take(SYMBOLS_MAX) {
             let name = self.wiring.symbols.name(symbol);
-            for (channel, _) in self.pairs_of(&[Subject::Symbol(symbol)]).channels() {
+            for (channel, _) in self.pairs_of(&[Subject::Symbol(symbol)], self.lifecycle.desired()).channels()
+            {
                 // The kinds by whose silence it is suspected.
                 if matches!(channel, Channel::Trades | Channel::Quotes) && history.latest(channel).is_some() {
                     pairs.insert(channel, &*name);

@@ -58,6 +58,10 @@ impl Pump {
         let suspects: Vec<_> = self.watchdog.suspects().into_iter().map(Subject::Symbol).collect();
         self.state.suspects = self.named(&suspects);
         self.state.heard = self.watchdog.heard().collect();
+        let limit = |(channel, _): &(_, _)| Some((*channel, self.watchdog.limit(*channel)?));
+        self.state.silence_limits = self.state.heard.iter().filter_map(limit).collect();
+        // After the gaps of what was in doubt before are in the book.
+        self.state.doubt_from = self.watchdog.doubts_since(now).map(|since| self.market_time(since));
     }
 
     fn execute_remedy(&mut self, command: Command) {
@@ -65,7 +69,7 @@ impl Pump {
         match command {
             Command::Resubscribe(subjects) => {
                 tracing::info!(job, remedy = "resubscribe", "feed_remedy");
-                let pairs = self.pairs_of(&subjects);
+                let pairs = self.pairs_of(&subjects, self.lifecycle.desired());
                 self.lifecycle.handle_resubscribe(now(), &pairs);
             }
             Command::Reconnect(trouble) => {
@@ -79,27 +83,38 @@ impl Pump {
                 let (channel, symbol) = self.words_of(subject);
                 let gap_s = seconds(until.saturating_duration_since(since));
                 tracing::info!(job, channel, symbol, gap_s, "feed_gap");
-                // While the market is at work its time is that of the wall.
-                let ago = |at: std::time::Instant| {
-                    let ago = now().saturating_duration_since(at);
-                    wall_ts().saturating_sub(i64::try_from(ago.as_nanos()).unwrap_or(i64::MAX))
-                };
+                let from = self.market_time(since);
+                // The first that comes back may be a late print, so time passed by the clock counts besides.
+                let lasted = until.saturating_duration_since(since);
+                let lasted = i64::try_from(lasted.as_nanos()).unwrap_or(i64::MAX);
+                let to = self.account.clock().unwrap_or(from).max(from.saturating_add(lasted));
+                // Also of what is held by now: it fell silent before.
+                let all = &self.job.subscriptions;
                 let missed = match subject {
-                    Subject::Channel(_) => self.pairs_of(&[subject]),
+                    Subject::Channel(_) => self.pairs_of(&[subject], all),
                     Subject::Symbol(_) => {
                         let named = symbol.iter().map(String::as_str);
-                        let pairs = self.pairs_of(&[subject]);
+                        let pairs = self.pairs_of(&[subject], all);
                         let channels: Vec<_> = pairs.channels().map(|(channel, _)| channel).collect();
                         channels.into_iter().flat_map(|c| named.clone().map(move |s| (c, s))).collect()
                     }
                 };
-                self.wiring.book.miss(&self.job.name, &missed, ago(since), ago(until), Cause::Mute);
+                self.wiring.book.miss(&self.job.name, &missed, from, to, Cause::Mute);
             }
         }
     }
 
-    /// What is desired of these subjects; a symbol that is not desired by name came by `*`.
-    pub(super) fn pairs_of(&self, subjects: &[Subject]) -> Subscriptions {
+    /// The market's time at a moment gone by; where nothing came so far, that of the wall.
+    fn market_time(&self, moment: std::time::Instant) -> i64 {
+        let wall = || {
+            let ago = now().saturating_duration_since(moment).as_nanos();
+            wall_ts().saturating_sub(i64::try_from(ago).unwrap_or(i64::MAX))
+        };
+        self.account.time_at(moment).unwrap_or_else(wall)
+    }
+
+    /// What of `all` is of these subjects; a symbol that is not there by name came by `*`.
+    pub(super) fn pairs_of(&self, subjects: &[Subject], all: &Subscriptions) -> Subscriptions {
         let symbols: Vec<Arc<str>> = subjects
             .iter()
             .filter_map(|subject| match subject {
@@ -108,8 +123,7 @@ impl Pump {
             })
             .collect();
         let asked = |symbol: &str| symbols.iter().any(|own| **own == *symbol || symbol == EVERY_SYMBOL);
-        let desired = self.lifecycle.desired().iter();
-        desired
+        all.iter()
             .filter(|(channel, symbol)| subjects.contains(&Subject::Channel(*channel)) || asked(symbol))
             .collect()
     }

@@ -324,3 +324,69 @@ fn nothing_is_tried_while_there_is_no_connection_or_the_job_is_held() {
         assert_eq!(rig.dog.mute().is_empty(), held);
     }
 }
+
+#[test]
+fn what_falls_silent_with_a_channel_is_missed_with_it() {
+    let mut rig = Rig::live(Market::Always, NOON, &[(Quotes, "A"), (Trades, "A"), (Bars, "A")]);
+    for _ in 0..10 {
+        rig.flow(60, &[0]);
+        let ts = rig.wall_ts();
+        rig.bring(&[bar(0, ts)]);
+    }
+    rig.flow(30, &[0]);
+    let last = rig.now;
+    // A bar is due in it, and no bar's silence is unusual before its fourth minute.
+    rig.pass(SECOND * 45);
+    rig.commands();
+    rig.flow(1, &[0]);
+    let (since, until) = (last, rig.now);
+    let missed = [Quotes, Trades, Bars].map(|channel| (channel, since, until));
+    let told = rig.commands().into_iter().map(|command| {
+        let Command::Backfill { subject: Subject::Channel(channel), since, until } = command else {
+            panic!("{command:?}")
+        };
+        (channel, since, until)
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort_by_key(|(channel, ..)| missed.iter().position(|(own, ..)| own == channel));
+    assert_eq!(told, missed);
+}
+
+#[test]
+fn a_gap_begins_at_the_last_message_whatever_came_between() {
+    for interrupt in [
+        (|rig: &mut Rig| rig.dog.handle_desired(rig.now, &A.iter().copied().collect())) as fn(&mut Rig),
+        |rig| {
+            rig.dog.handle_gone(rig.now);
+            rig.dog.handle_live(rig.now);
+        },
+    ] {
+        let mut rig = Rig::live(Market::Always, NOON, A);
+        rig.flow(100, &[0]);
+        let last = rig.now;
+        rig.pass(SECOND * 20);
+        interrupt(&mut rig);
+        rig.pass(SECOND * 29);
+        assert_eq!(rig.notices(), [], "silence counts anew");
+        rig.pass(SECOND * 2);
+        assert!(is_silent(&rig.notices()));
+        rig.commands();
+        rig.flow(1, &[0]);
+        assert_eq!(rig.commands(), [Command::Backfill { subject: QUOTES, since: last, until: rig.now }]);
+    }
+}
+
+#[test]
+fn half_of_an_alarm_is_a_doubt_from_the_last_message_until_its_gap_is_told() {
+    let mut rig = Rig::live(Market::Always, NOON, A);
+    rig.flow(100, &[0]);
+    let last = rig.now;
+    rig.pass(SECOND * 14);
+    assert_eq!(rig.dog.doubts_since(rig.now), None);
+    rig.pass(SECOND);
+    assert_eq!(rig.dog.doubts_since(rig.now), Some(last));
+    rig.pass(SECOND * 40);
+    assert_eq!(rig.dog.doubts_since(rig.now), Some(last));
+    rig.flow(1, &[0]);
+    assert_eq!(rig.dog.doubts_since(rig.now), None);
+}
