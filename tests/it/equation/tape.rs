@@ -76,7 +76,8 @@ impl Tape {
             each_line(file, |line| sent.push(said(line).said));
         }
         sent.sort_unstable();
-        let times = || sent.iter().map(|said| said.ts);
+        // A bar's own time lies before its minute, the tape's first is that of a tick.
+        let times = || sent.iter().filter(|said| said.kind != b'b').map(|said| said.ts);
         let lasts = times().max().zip(times().min()).map_or(0, |(last, first)| last - first);
         Self { files, symbols, job, sent, lasts: Duration::from_nanos(lasts.unsigned_abs()) }
     }
