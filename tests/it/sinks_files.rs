@@ -193,7 +193,10 @@ fn a_full_disk_is_an_error_and_a_retry_and_loses_nothing() {
     wait_for("more messages", Duration::from_secs(10), || {
         (messages(&producer) > received + 500).then_some(())
     });
-    assert_eq!(condition(&producer, "SinkHealthy"), "False");
+    // What failed was removed, so that a little may be written again in between.
+    wait_for("a sink that is told", Duration::from_secs(15), || {
+        (condition(&producer, "SinkHealthy") == "False").then_some(())
+    });
 
     disk.free();
     wait_for("a healthy sink", Duration::from_secs(15), || {

@@ -115,7 +115,7 @@ impl<'a> Trouble<'a> {
         let records = records(&self.disk, self.dir.path());
         let (live, fetched) =
             assert_equal(&format!("seed {}", self.seed), self.tape, &records, &self.store());
-        let gaps = assert_tiles(self.seed, &self.store());
+        let gaps = assert_tiles(self.seed, self.tape, &self.store());
         self.counts.extend([("live", live), ("fetched", fetched), ("gaps", gaps)]);
         self.counts
     }
