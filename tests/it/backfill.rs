@@ -182,6 +182,8 @@ fn whatever_the_venue_answers_the_gap_is_filled_and_nothing_is_lost() {
         json!({"fault": "data_error", "status": 500, "count": 2}),
         json!({"fault": "data_error", "status": 503, "count": 1}),
         json!({"fault": "data_delay", "ms": 900}),
+        json!({"fault": "data_error", "status": 404, "count": 1}),
+        json!({"fault": "data_error", "status": 400, "count": 1}),
         json!({"fault": "data_cut", "count": 2}),
         json!({"fault": "data_stall", "count": 1}),
     ];
@@ -299,6 +301,72 @@ fn a_process_killed_before_its_first_interval_leaves_a_gap_that_is_filled() {
 }
 
 #[test]
+fn a_successor_asks_for_every_symbol_that_was_ever_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = jiff::Timestamp::from_second(1_381_325_340).unwrap();
+    // Each symbol trades twice in a second of the test, so that a process which has just begun knows few of them.
+    let symbol = |step: i64| letters(step % 60);
+    let at = |step: i64| start + jiff::SignedDuration::from_millis(step * 250);
+    let tape = written(dir.path(), (0..2_400).map(|step| trade(&symbol(step), at(step), step)));
+    let mut run = Run::start("sip", &tape, &["--speed", "30"], |setup| {
+        setup.var("MONITORED_SYMBOLS", "*").var("ALPACA_CHANNELS", "trades")
+    });
+    run.wait_position(0.3);
+    run.pause();
+    run.wait_position(0.5);
+    // Nothing is asked for yet when it ends: its successor has two gaps to fill, and has seen nothing.
+    assert!(run.producer.stop().success());
+    run.wait_position(0.6);
+    std::fs::write(run.dir.path().join("flag"), "on\n").unwrap();
+    run.producer = run.setup.start();
+    let gaps = run.wait_filled(LIMIT);
+    assert!(gaps.iter().all(|gap| gap.state == "filled"), "{gaps:#?}");
+    run.assert_kept("a successor", &tape);
+}
+
+#[test]
+fn a_dry_run_leaves_everything_to_whoever_keeps_records() {
+    let keep = tempfile::tempdir().unwrap();
+    let tape = Tape::of_ticks(keep.path());
+    let mut run = Run::start("sip", &tape, &["--speed", "30"], |setup| setup);
+    let fault = json!({"fault": "data_error", "status": 503});
+    run.venue.fault(&fault);
+    run.pause();
+    run.wait_position(0.3);
+    run.resume();
+    assert!(run.producer.stop().success());
+    let dry = run.setup.clone().var("DRY_RUN", "true").start();
+    run.wait_position(0.5);
+    assert!({ dry }.stop().success());
+    run.venue.heal();
+    run.producer = run.setup.start();
+    let gaps = run.wait_filled(LIMIT);
+    assert!(gaps.iter().all(|gap| gap.state == "filled"), "{gaps:#?}");
+    run.assert_kept("after a dry run", &tape);
+}
+
+#[test]
+fn a_symbol_that_the_venue_refuses_costs_the_others_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = jiff::Timestamp::from_second(1_381_325_340).unwrap();
+    let at = |step: i64| start + jiff::SignedDuration::from_millis(step * 100);
+    let element = |step: i64| trade(["AAPL", "BRK^B", "MSFT"][(step % 3) as usize], at(step), step);
+    let tape = written(dir.path(), (0..3_000).map(element));
+    let run = Run::start("sip", &tape, &["--speed", "30"], |setup| {
+        setup.var("MONITORED_SYMBOLS", "AAPL,BRK^B,MSFT").var("ALPACA_CHANNELS", "trades")
+    });
+    run.pause();
+    run.wait_position(0.6);
+    run.resume();
+    let gaps = run.wait_filled(LIMIT);
+    let paused = gaps.iter().find(|gap| gap.cause == "pause").unwrap();
+    assert_eq!(paused.state, "partial", "{gaps:#?}");
+    assert!(paused.reason.contains("trades of BRK^B with 400"), "{paused:?}");
+    let in_it = |step: &i64| step % 3 != 1 && paused.from < at(*step) && at(*step) < paused.to.unwrap();
+    assert!(paused.rows >= (0..3_000).filter(in_it).count() as u64, "{paused:?}");
+}
+
+#[test]
 fn what_cannot_be_had_is_told_with_its_reason() {
     let keep = tempfile::tempdir().unwrap();
     let tape = Tape::of_ticks(keep.path());
@@ -327,7 +395,7 @@ fn what_cannot_be_had_is_told_with_its_reason() {
             "INGEST_BACKFILL",
             "full",
             Some(json!({"fault": "data_error", "status": 422})),
-            "the venue refused with 422 Unprocessable Entity: injected by the simulated venue",
+            "the venue refused 8 of its parts, the first trades of AIG with 422 Unprocessable Entity: injected by the simulated venue",
         ),
     ] {
         let run = Run::start("sip", &tape, &["--speed", "60"], |setup| setup.var(variable, value));

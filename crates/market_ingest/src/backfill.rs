@@ -24,6 +24,7 @@ use alpaca_feed::symbol::Symbols;
 use ingest_status::Timestamp;
 use ingest_switch::watch::Decided;
 use ingest_switch::{Coverage, JobCoverage};
+use reqwest::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -39,14 +40,18 @@ use crate::sink::{self, FullRate, JobId, Outcome, Ticket};
 const OVERLAP: i64 = 1_000_000_000;
 /// A minute bar leaves when its minute is over, nanoseconds.
 const MINUTE: i64 = 60_000_000_000;
-/// The venue has this long to publish what it sent.
-const SETTLE: Duration = Duration::from_secs(2);
+/// A sink that is stalled is looked at again after this time.
+const SINK_WAIT: Duration = Duration::from_secs(2);
 /// Symbols in one request.
 const SYMBOLS_MAX: usize = 100;
 /// The plan that gives data late does so by this much, seconds, with some margin.
 const LATE_BY: f64 = 15.0 * 60.0 + 30.0;
 /// First and longest wait after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A request that the venue does not understand is put again so often before it is taken apart.
+const PUT_AGAIN: u32 = 2;
+/// Symbols that the venue refuses one by one before the gap is given up.
+const REFUSED_MAX: usize = 20;
 /// A refusal that a person can lift is asked about again after this time.
 const REFUSED_RETRY: Duration = Duration::from_secs(600);
 
@@ -60,6 +65,8 @@ pub(crate) struct Wiring {
     /// All jobs are of one account, which has one limit of calls.
     pub(crate) client: Client,
     pub(crate) policy: BackfillConfig,
+    /// The venue has this long to publish what it sent.
+    pub(crate) after: Duration,
 }
 
 /// The task of one job.
@@ -90,6 +97,10 @@ struct Fetch {
     /// How many symbols are done on that channel.
     done: usize,
     token: Option<String>,
+    /// Symbols in one request: fewer while one is looked for that the venue refuses.
+    batch: usize,
+    /// Channels and symbols that the venue refuses, and how.
+    refused: Vec<String>,
     keyer: Keyer,
     /// What was handed over and is not known to be durable, with the cursor that stands behind it.
     underway: VecDeque<Underway>,
@@ -142,7 +153,7 @@ impl Backfill {
             match self.next(&coverage) {
                 // A stalled sink would hold what was fetched, and what it loses meanwhile belongs to its gap.
                 Ok(_) if !fence.may_write() || !self.wiring.sinks.iter().all(FullRate::has_room) => {
-                    tokio::time::sleep(SETTLE).await
+                    tokio::time::sleep(SINK_WAIT).await
                 }
                 Ok(record) => self.fill(record, &coverage).await,
                 Err(wake) => {
@@ -173,7 +184,7 @@ impl Backfill {
             if !plan::is_partly_free(&record, coverage) {
                 continue;
             }
-            let settled = Wait { until: now + SETTLE, failures: 0 };
+            let settled = Wait { until: now + self.wiring.after, failures: 0 };
             let until = self.waits.entry(record.id.clone()).or_insert(settled).until;
             if until <= now {
                 return Ok(record);
@@ -271,11 +282,16 @@ impl Backfill {
     fn complete(&self, fetch: Fetch) {
         let job = &*self.job.name;
         let took_s = fetch.begun.elapsed().as_secs_f64();
-        let Fetch { record, pages, malformed, .. } = fetch;
+        let Fetch { record, pages, malformed, refused, .. } = fetch;
         tracing::info!(job, gap = record.id, rows = record.rows, pages, took_s, "gap_filled");
-        match malformed {
-            0 => self.end(record, GapState::Filled, None),
-            _ => {
+        match (malformed, refused.first()) {
+            (0, None) => self.end(record, GapState::Filled, None),
+            (_, Some(first)) => {
+                let why = format!("the venue refused {} of its parts, the first {first}", refused.len());
+                let state = if record.rows > 0 { GapState::Partial } else { GapState::Unfillable };
+                self.end(record, state, Some(why));
+            }
+            (_, None) => {
                 let why = format!("{malformed} rows could not be read");
                 self.end(record, GapState::Partial, Some(why));
             }
@@ -292,7 +308,14 @@ impl Backfill {
                 () = held(&mut decisions, &self.job.name, fetch) => return Err(Ended::Held),
                 page = self.rest.page(&query, fetch.token.as_deref()) => page,
             };
-            let page = page.map_err(|error| self.failed(&error, fetch))?;
+            let page = match page {
+                Ok(page) => page,
+                Err(error) if fetch.leave_out(&error) => {
+                    self.settle(fetch)?;
+                    continue;
+                }
+                Err(error) => return Err(self.failed(&error, fetch)),
+            };
             self.wiring.book.fetched.pages.fetch_add(1, Ordering::Relaxed);
             self.waits.remove(&fetch.record.id);
             let handed = tokio::select! {
@@ -310,7 +333,7 @@ impl Backfill {
                 return Ok(());
             }
             // What was handed over becomes durable whatever is held by then.
-            let _ = tokio::time::timeout(SETTLE, futures_util::future::select_all(progress)).await;
+            let _ = tokio::time::timeout(SINK_WAIT, futures_util::future::select_all(progress)).await;
         }
     }
 
@@ -353,7 +376,7 @@ impl Backfill {
         Ok(())
     }
 
-    fn failed(&self, error: &RestError, fetch: &Fetch) -> Ended {
+    fn failed(&self, error: &RestError, fetch: &mut Fetch) -> Ended {
         self.wiring.book.fetched.errors.fetch_add(1, Ordering::Relaxed);
         let why = logging::chain(error);
         let failures = self.waits.get(&fetch.record.id).map_or(0, |wait| wait.failures);
@@ -372,7 +395,20 @@ impl Backfill {
             RestError::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => {
                 Ended::Later(REFUSED_RETRY, why)
             }
-            RestError::Refused { .. } => Ended::Never(why),
+            RestError::Refused { status, .. } if is_about_words(*status) => {
+                let nothing_to_take_apart = fetch.symbols.len() <= 1 && failures >= 2 * PUT_AGAIN;
+                if nothing_to_take_apart || fetch.refused.len() >= REFUSED_MAX {
+                    return Ended::Never(why);
+                }
+                if failures >= PUT_AGAIN {
+                    fetch.take_apart();
+                }
+                Ended::Later(jittered(RETRY.0), why)
+            }
+            RestError::Refused { .. } => {
+                let longest = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
+                Ended::Later(jittered(longest), why)
+            }
         }
     }
 }
@@ -388,6 +424,8 @@ impl Fetch {
             channel: cursor.channel,
             done,
             token: None,
+            batch: SYMBOLS_MAX,
+            refused: Vec::new(),
             keyer: Keyer::default(),
             underway: VecDeque::new(),
             rows: record.rows,
@@ -407,7 +445,7 @@ impl Fetch {
 
     fn query<'a>(&'a self, job: &'a JobConfig) -> Result<Query<'a>, Ended> {
         let channel = self.channels[self.channel];
-        let end = self.symbols.len().min(self.done + SYMBOLS_MAX);
+        let end = self.symbols.len().min(self.done + self.batch);
         let (from, to) = self.bounds();
         let before = if channel == Channel::Bars { MINUTE } else { 0 };
         Ok(Query {
@@ -442,16 +480,51 @@ impl Fetch {
         self.keyer = handed.keyer;
         self.token = page.next;
         if self.token.is_none() {
-            self.keyer = Keyer::default();
-            self.done = self.symbols.len().min(self.done + SYMBOLS_MAX);
-            if self.done == self.symbols.len() {
-                (self.channel, self.done) = (self.channel + 1, 0);
-            }
+            self.advance(self.batch);
         }
+        self.push(handed.tickets);
+    }
+
+    /// So many more symbols are done.
+    fn advance(&mut self, symbols: usize) {
+        (self.token, self.keyer) = (None, Keyer::default());
+        self.done = self.symbols.len().min(self.done + symbols);
+        if self.done == self.symbols.len() {
+            (self.channel, self.done) = (self.channel + 1, 0);
+        }
+    }
+
+    fn push(&mut self, tickets: Vec<(usize, Ticket)>) {
         let after = self.done.checked_sub(1).map(|last| self.symbols[last].clone());
         let cursor = Cursor { channel: self.channel, after };
-        self.underway.push_back(Underway { cursor, rows: self.rows, tickets: handed.tickets });
+        self.underway.push_back(Underway { cursor, rows: self.rows, tickets });
     }
+
+    /// Asks for fewer symbols at a time, from the first of those that are asked for now.
+    fn take_apart(&mut self) {
+        let asked = self.batch.min(self.symbols.len() - self.done);
+        (self.batch, self.token, self.keyer) = ((asked / 4).max(1), None, Keyer::default());
+    }
+
+    /// Whether the venue refuses a single symbol, which is then left out.
+    fn leave_out(&mut self, error: &RestError) -> bool {
+        let RestError::Refused { status, message } = error else { return false };
+        let asked_alone = self.batch == 1 && self.symbols.len() > 1;
+        if !asked_alone || !is_about_words(*status) || self.refused.len() >= REFUSED_MAX {
+            return false;
+        }
+        let (channel, symbol) = (self.channels[self.channel], &self.symbols[self.done]);
+        self.refused.push(format!("{channel} of {symbol} with {status}: {message}"));
+        self.batch = SYMBOLS_MAX;
+        self.advance(1);
+        self.push(Vec::new());
+        true
+    }
+}
+
+/// Whether a refusal is of what was asked for, and not of who asked or where.
+fn is_about_words(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
 }
 
 /// Whether a hold covers any of what is fetched: the gap is then split before it goes on.

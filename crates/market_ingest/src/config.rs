@@ -52,6 +52,8 @@ pub struct Config {
     pub backoff_max: Duration,
     /// No silence of a channel below it is an alarm.
     pub mute_after: Duration,
+    /// A gap is fetched so long after its end.
+    pub backfill_after: Duration,
     /// Address of the HTTP server.
     pub bind: IpAddr,
     /// Port of the HTTP server; 0 lets the system choose.
@@ -198,6 +200,8 @@ impl Raw {
                 "at least RECONNECT_BACKOFF_BASE_S",
             );
         }
+        let backfill_after =
+            problems.seconds("INGEST_BACKFILL_AFTER_S", &self.ingest_backfill_after_s, 10.0, 0.0);
         let mute_after = problems.seconds("INGEST_MUTE_AFTER_S", &self.ingest_mute_after_s, 30.0, 1.0);
         let stop_after = match &self.stop_after_seconds {
             None => Some(None),
@@ -232,6 +236,7 @@ impl Raw {
             backfill: backfill?,
             backoff_base: base?,
             backoff_max: max?,
+            backfill_after: backfill_after?,
             mute_after: mute_after?,
             bind: bind?,
             port: port?,

@@ -25,6 +25,7 @@ mod metrics;
 mod pump;
 pub mod report;
 mod rest;
+mod seen;
 pub mod service;
 pub mod sink;
 pub mod sources;

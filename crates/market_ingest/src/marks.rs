@@ -1,9 +1,10 @@
 //! How far each job's records are kept, and what the full-rate sinks could not keep.
 //!
 //! A mark is where the gap of a crash begins. Invariant: a mark is shown only once every loss before it is a gap in the
-//! store; it is read before the losses are taken, so that none can fall between. What the watchdog doubts holds it back.
+//! store; it is read before the losses are taken, so that none can fall between. What the watchdog doubts holds it
+//! back, and so does a symbol that is not kept yet: a successor asks by names ([`crate::seen`]).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use alpaca_feed::gap_ledger::Cause;
@@ -15,6 +16,7 @@ use crate::config::JobConfig;
 use crate::gaps::GapBook;
 use crate::job::JobState;
 use crate::lease::Fence;
+use crate::seen::Seen;
 use crate::sink::{FullRate, JobId, Lanes, Overflow};
 use crate::store::Store;
 
@@ -23,12 +25,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// …and after a loss, which is likely to go on for as long as its sink stalls: the store is told of it no more often.
 const LOOK_AFTER_LOSS: Duration = Duration::from_secs(5);
 
+/// Marks that wait for the symbols of what lies before them to be kept.
+pub(crate) struct Pending {
+    marks: Vec<Option<i64>>,
+    symbols: usize,
+}
+
 /// Looks, and tells the book.
 pub(crate) struct Marks {
     pub(crate) jobs: Vec<JobConfig>,
     pub(crate) states: Vec<watch::Receiver<JobState>>,
     pub(crate) sinks: Vec<FullRate>,
     pub(crate) symbols: Arc<Symbols>,
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) pending: Mutex<Option<Pending>>,
     pub(crate) book: Arc<GapBook>,
     pub(crate) store: Store,
     pub(crate) fence: Fence,
@@ -48,7 +58,14 @@ impl Marks {
     /// A last time, when everything is drained: the gaps of the stop are written, within a limit, and the marks shown.
     pub(crate) async fn last(&self, limit: Duration) {
         self.look();
-        if tokio::time::timeout(limit, self.book.write(&self.store, &self.fence)).await == Ok(true) {
+        let written = async {
+            // Without them the marks stay where they are.
+            let _ = self.seen.write(&self.store, &self.symbols, &self.fence).await;
+            self.book.write(&self.store, &self.fence).await
+        };
+        if tokio::time::timeout(limit, written).await == Ok(true) {
+            // Marks that waited, then those of now.
+            self.look();
             self.look();
         }
     }
@@ -59,7 +76,13 @@ impl Marks {
         let marks: Vec<_> = (0..).map(JobId).zip(&self.jobs).map(|(id, _)| self.mark(id)).collect();
         let overflows: Vec<_> = self.sinks.iter().flat_map(FullRate::take_overflows).collect();
         overflows.iter().for_each(|overflow| self.lose(overflow));
-        if self.book.is_written() {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        // The table has at least the symbols of what was received by then. Newer marks do not replace those that wait:
+        // while new symbols come in all the time, none would ever be shown.
+        let waits = pending.get_or_insert_with(|| Pending { marks, symbols: self.symbols.len() });
+        if self.book.is_written() && self.seen.covers(waits.symbols) {
+            let marks = std::mem::take(&mut waits.marks);
+            *pending = None;
             for (job, mark) in self.jobs.iter().zip(marks) {
                 if let Some(mark) = mark
                     && self.book.mark(&job.name, mark)

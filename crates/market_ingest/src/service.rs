@@ -8,10 +8,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alpaca_feed::lifecycle::Limits;
+use alpaca_feed::subscription::EVERY_SYMBOL;
 use alpaca_feed::symbol::Symbols;
 use anyhow::{Context as _, bail};
 use ingest_status::Timestamp;
@@ -30,12 +31,13 @@ use crate::health::HealthFiles;
 use crate::history::{Chronicle, Late};
 use crate::http::{self, Access, Shown};
 use crate::job::JobState;
-use crate::lease::{Fence, Keeper};
+use crate::lease::{Fence, Keeper, Tenure};
 use crate::marks::Marks;
 use crate::memory::{self, Memory};
 use crate::pump::{Pump, Wiring};
 use crate::report::{Identity, Report};
 use crate::rest::Client;
+use crate::seen::Seen;
 use crate::sink::{
     BYTES_MAX, Courier, Destination, Encoder, Files, FullRate, JobId, Nats, Ndjson, Parquet, Pubsub, Quotes,
     Rotation, Sink,
@@ -108,9 +110,7 @@ pub async fn run(
     tasks.spawn_endless("signals", signals.follow(inputs.clone()));
     tasks.spawn_endless("control", control.follow(inputs));
     let book = GapBook::new();
-    let (memory, remembered) = watch::channel(Memory::default());
-    let recalling = memory::recall(store.clone(), Arc::clone(&book), fence.clone(), tenure.clone(), memory);
-    tasks.spawn_endless("memory", recalling);
+    let (remembered, seen) = remember(&config, &store, &book, &symbols, &fence, &tenure, &mut tasks);
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
     let client = client(&config)?;
@@ -131,10 +131,13 @@ pub async fn run(
     };
     let (mut pumps, jobs) = pumps(&config, started_at, wiring);
     let marks = Arc::new(Marks {
-        jobs: config.jobs.clone(),
+        // A dry run keeps nothing, so whoever comes next must ask for its time too.
+        jobs: if config.dry_run { Vec::new() } else { config.jobs.clone() },
         states: jobs.clone(),
         sinks: sinks.iter().filter_map(Sink::full_rate).cloned().collect(),
         symbols: Arc::clone(&symbols),
+        seen,
+        pending: Mutex::default(),
         book: Arc::clone(&book),
         store: store.clone(),
         fence: fence.clone(),
@@ -217,7 +220,30 @@ fn pumps(
     (pumps, jobs)
 }
 
-/// What keeps the account of gaps, and fills them.
+/// Reads what earlier producers left, under every lease, and keeps for later ones which symbols there are.
+fn remember(
+    config: &Config,
+    store: &Store,
+    book: &Arc<GapBook>,
+    symbols: &Arc<Symbols>,
+    fence: &Fence,
+    tenure: &watch::Receiver<Tenure>,
+    tasks: &mut Tasks,
+) -> (watch::Receiver<Memory>, Arc<Seen>) {
+    let (memory, remembered) = watch::channel(Memory::default());
+    let (book, names) = (Arc::clone(book), Arc::clone(symbols));
+    let recalling = memory::recall(store.clone(), book, names, fence.clone(), tenure.clone(), memory);
+    tasks.spawn_endless("memory", recalling);
+    let of_every_symbol =
+        |job: &JobConfig| job.subscriptions.iter().any(|(_, symbol)| symbol == EVERY_SYMBOL);
+    let seen = Seen::new(config.jobs.iter().any(of_every_symbol));
+    let (store, names) = (store.clone(), Arc::clone(symbols));
+    let keeping = Arc::clone(&seen).keep(store, names, fence.clone(), remembered.clone());
+    tasks.spawn_endless("symbols", keeping);
+    (remembered, seen)
+}
+
+/// What keeps the account of gaps, and fills them; a dry run leaves that to whoever keeps records.
 fn mend(
     config: &Config,
     marks: &Arc<Marks>,
@@ -228,6 +254,9 @@ fn mend(
     let fence = &marks.fence;
     tasks.spawn_endless("marks", Arc::clone(marks).run());
     tasks.spawn_endless("gaps", Arc::clone(&marks.book).keep(marks.store.clone(), fence.clone()));
+    if config.dry_run {
+        return;
+    }
     for (id, job) in (0..).map(JobId).zip(&config.jobs) {
         let wiring = backfill::Wiring {
             book: Arc::clone(&marks.book),
@@ -236,6 +265,7 @@ fn mend(
             symbols: Arc::clone(&marks.symbols),
             client: client.clone(),
             policy: config.backfill,
+            after: config.backfill_after,
         };
         let backfill = Backfill::new(id, job.clone(), wiring);
         tasks.spawn_endless(&format!("backfill {}", job.name), backfill.run(fence.clone()));

@@ -466,6 +466,36 @@ impl Store {
         .await
     }
 
+    /// The symbols that were kept, one a line; none before the first were.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn read_symbols(&self) -> Result<Option<String>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.read_symbols().await,
+                Self::Postgres(store) => store.read_symbols().await,
+                Self::Sqlite(store) => store.read_symbols().await,
+            }
+        })
+        .await
+    }
+
+    /// Keeps these symbols, one a line, instead of those before.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn write_symbols(&self, symbols: &str) -> Result<(), StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(store) => store.write_symbols(symbols).await,
+                Self::Postgres(store) => store.write_symbols(symbols).await,
+                Self::Sqlite(store) => store.write_symbols(symbols).await,
+            }
+        })
+        .await
+    }
+
     /// The heartbeat of this store's tenant, with the time of the read.
     ///
     /// # Errors

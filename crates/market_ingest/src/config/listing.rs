@@ -88,6 +88,11 @@ pub const VARIABLES: &[Variable] = &[
     plain("FLUSH_INTERVAL_MS", "200", "milliseconds between two looks at which quotes are due"),
     plain("RECONNECT_BACKOFF_BASE_S", "1", "upper bound of the first back-off, in seconds"),
     plain("RECONNECT_BACKOFF_MAX_S", "60", "upper bound of every back-off, in seconds"),
+    plain(
+        "INGEST_BACKFILL_AFTER_S",
+        "10",
+        "a gap is fetched so long after its end, in seconds: history lags behind",
+    ),
     plain("INGEST_MUTE_AFTER_S", "30", "least silence of a channel that can be an alarm, in seconds"),
     plain("PORT", "8080", "HTTP port; 0 lets the system choose"),
     plain("INGEST_BIND", "127.0.0.1, or 0.0.0.0 on Cloud Run and Kubernetes", "HTTP address"),

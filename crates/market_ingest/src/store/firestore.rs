@@ -14,6 +14,7 @@ mod heartbeat;
 mod history;
 mod lease;
 mod reading;
+mod symbols;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;

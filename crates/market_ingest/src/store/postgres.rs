@@ -339,6 +339,24 @@ impl PostgresStore {
         Ok(rows.into_iter().filter_map(GapRow::record).collect())
     }
 
+    pub(super) async fn read_symbols(&self) -> Result<Option<String>, StoreError> {
+        let mut connection = self.connection().await?;
+        let query = sqlx::query_scalar("SELECT symbols FROM market_ingest_symbols WHERE tenant = $1");
+        let symbols = query.bind(&self.tenant).fetch_optional(&mut *connection).await?;
+        connection.well();
+        Ok(symbols)
+    }
+
+    pub(super) async fn write_symbols(&self, symbols: &str) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        let write = "INSERT INTO market_ingest_symbols (tenant, symbols) VALUES ($1, $2)
+             ON CONFLICT (tenant) DO UPDATE SET symbols = excluded.symbols";
+        let query = sqlx::query(write).bind(&self.tenant).bind(without_nul(symbols));
+        query.execute(&mut *connection).await?;
+        connection.well();
+        Ok(())
+    }
+
     pub(super) async fn read_pauses(&self, limit: u32) -> Result<Vec<PauseRecord>, StoreError> {
         let mut connection = self.connection().await?;
         let rows: Vec<PauseRow> = sqlx::query_as(

@@ -286,6 +286,18 @@ impl SqliteStore {
         Ok(rows.into_iter().filter_map(GapRow::record).collect())
     }
 
+    pub(super) async fn read_symbols(&self) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar("SELECT symbols FROM market_ingest_symbols WHERE tenant = ?");
+        Ok(query.bind(&self.tenant).fetch_optional(&self.reader).await?)
+    }
+
+    pub(super) async fn write_symbols(&self, symbols: &str) -> Result<(), StoreError> {
+        let write = "INSERT INTO market_ingest_symbols (tenant, symbols) VALUES (?, ?)
+             ON CONFLICT (tenant) DO UPDATE SET symbols = excluded.symbols";
+        sqlx::query(write).bind(&self.tenant).bind(symbols).execute(&self.writer).await?;
+        Ok(())
+    }
+
     pub(super) async fn read_pauses(&self, limit: u32) -> Result<Vec<PauseRecord>, StoreError> {
         let rows: Vec<PauseRow> = sqlx::query_as(
             "SELECT id, scope, source, reason, actor, paused_at, effective_at, resumed_at, duration_s,
