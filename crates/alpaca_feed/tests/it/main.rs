@@ -7,5 +7,6 @@ mod codec_frames;
 mod codec_mutations;
 mod codec_oracle;
 mod codec_tapes;
+mod codec_usual;
 mod lifecycle;
 mod watchdog;
