@@ -118,15 +118,12 @@ impl Pump {
         if std::mem::take(&mut self.account.stale) {
             self.account.known = self.wiring.symbols.len();
             let (received, apart) = self.received();
-            let free = self.filter.desired(&self.account.received);
-            let (failed, cause) = match self.cause() {
-                // On a live connection also what was held a moment ago may go: its hold was undone too late.
-                Cause::Mute if self.lifecycle.is_live() => {
-                    (free.intersection(&self.account.remedied), Cause::Mute)
-                }
-                cause => (free, cause),
-            };
-            tell_received(&mut ledger, &failed, &received, &apart, cause);
+            let mut failed = self.filter.desired(&self.account.received);
+            if self.lifecycle.is_live() {
+                // What was held a moment ago may go too: its hold was undone too late.
+                failed = failed.intersection(&self.account.remedied);
+            }
+            tell_received(&mut ledger, &failed, &received, &apart, self.cause());
             self.account.received = received;
         }
         if !self.lifecycle.is_live() || self.lifecycle.is_settled() {
