@@ -290,15 +290,15 @@ impl Raw {
             return Some(StoreConfig::Sqlite(PathBuf::from(path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            if text.parse::<sqlx::postgres::PgConnectOptions>().is_err() {
+            if has_unknown_secret(text) || text.parse::<sqlx::postgres::PgConnectOptions>().is_err() {
                 problems.add_redacted("INGEST_STORE", ACCEPTED);
                 return None;
             }
             return Some(StoreConfig::Postgres(SecretString::from(text.to_owned())));
         }
         if text != "firestore" {
-            // A database URL may hold a password, so only its scheme is shown.
-            let shown = text.split_once("://").map_or(text, |(scheme, _)| scheme);
+            // However a database is named, a password may follow, so only the first word is shown.
+            let shown = text.split([':', '=', '?', '@', ' ']).next().unwrap_or_default();
             problems.add("INGEST_STORE", shown, ACCEPTED);
             return None;
         }
@@ -378,6 +378,16 @@ impl Raw {
             None => Some(LogFormat::Json),
         }
     }
+}
+
+/// Whether a database URL has a parameter that holds a secret and that the client does not know: it would log it.
+fn has_unknown_secret(url: &str) -> bool {
+    let names = url.split(['?', '&']).skip(1).filter_map(|pair| Some(pair.split_once('=')?.0));
+    let is_secret = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["pass", "pwd", "secret", "token", "scram"].iter().any(|part| name.contains(part))
+    };
+    names.filter(|name| !matches!(*name, "password" | "passfile")).any(is_secret)
 }
 
 #[cfg(test)]

@@ -125,11 +125,17 @@ pub fn listing(vars: impl IntoIterator<Item = (String, String)>) -> String {
     out
 }
 
-/// A URL may carry a user and a password before its host; they are not shown.
+/// What stands before an `@`, and from a `?` or a `password=` on, may be a login, and is not shown.
 pub(super) fn without_password(text: &str) -> String {
-    match (text.find(':'), text.rfind('@')) {
-        (Some(colon), Some(at)) if colon < at => format!("{}:***{}", &text[..colon], &text[at..]),
-        _ => text.to_owned(),
+    let login_end = text.rfind('@').unwrap_or(0);
+    let (login, rest) = text.split_at(login_end);
+    let rest = if login.contains('?') { "" } else { rest };
+    let secret = rest.find('?').map(|at| at + 1).or_else(|| rest.to_ascii_lowercase().find("password="));
+    let rest = secret.map_or_else(|| rest.to_owned(), |at| format!("{}***", &rest[..at]));
+    match login.split_once(':') {
+        _ if login_end == 0 => rest,
+        Some((kind, _)) if login.contains("://") => format!("{kind}:***{rest}"),
+        _ => format!("***{rest}"),
     }
 }
 

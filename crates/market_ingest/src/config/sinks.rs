@@ -1,6 +1,7 @@
 //! `INGEST_SINKS`: where market data goes.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use axum::http::Uri;
@@ -77,20 +78,32 @@ const TOPIC: &str = "pubsub:TOPIC or pubsub:projects/PROJECT/topics/TOPIC; a top
                      any of - . _ ~ + %, begins with a letter and not with goog";
 const STREAM: &str = "nats:nats://HOST[:PORT]/STREAM or nats:tls://HOST[:PORT]/STREAM, with USER:PASSWORD@ or TOKEN@ \
                       before the host if need be, in which %2C stands for a comma; a stream is letters, digits, - and _";
+const TORN: &str = "nats:nats://USER:PASSWORD@HOST[:PORT]/STREAM, or TOKEN@ before the host; a comma in a login must be \
+                    written %2C";
 
 /// All sinks that the environment asks for, each once.
 pub(super) fn sinks(raw: &Raw, problems: &mut Problems) -> Option<Vec<SinkConfig>> {
     let mut sinks = Vec::new();
     let mut good = true;
     let text = raw.ingest_sinks.as_deref().unwrap_or("quotes");
-    for word in listing::words(text) {
-        match sink(raw, word) {
-            Ok(sink) if sinks.contains(&sink) => {}
-            Ok(sink) => sinks.push(sink),
-            Err(accepted) => {
-                problems.add("INGEST_SINKS", word, accepted);
-                good = false;
+    let words: Vec<&str> = listing::words(text).collect();
+    let (login_to, torn) = (words.iter().rposition(|word| word.contains('@')), torn_login(&words));
+    let mut told_torn = false;
+    for (at, word) in words.iter().enumerate() {
+        let accepted = match sink(raw, word) {
+            Ok(sink) if sinks.contains(&sink) => continue,
+            Ok(sink) => {
+                sinks.push(sink);
+                continue;
             }
+            Err(_) if torn.as_ref().is_some_and(|torn| torn.contains(&at)) => TORN,
+            Err(accepted) => accepted,
+        };
+        good = false;
+        // Up to the last `@` a word may be a piece of a login, so it is not shown by itself.
+        let shown = if login_to.is_some_and(|to| at <= to) { text } else { word };
+        if accepted != TORN || !std::mem::replace(&mut told_torn, true) {
+            problems.add("INGEST_SINKS", shown, accepted);
         }
     }
     if good && sinks.is_empty() {
@@ -98,6 +111,13 @@ pub(super) fn sinks(raw: &Raw, problems: &mut Problems) -> Option<Vec<SinkConfig
         good = false;
     }
     good.then_some(sinks)
+}
+
+/// The words that a comma made of one login: the first has the beginning of a URL, the last the end of the login.
+fn torn_login(words: &[&str]) -> Option<RangeInclusive<usize>> {
+    let first = words.iter().position(|word| word.contains("://") && !word.contains('@'))?;
+    let last = words.iter().rposition(|word| word.contains('@') && !word.contains("://"))?;
+    (first < last).then_some(first..=last)
 }
 
 fn sink(raw: &Raw, word: &str) -> Result<SinkConfig, &'static str> {

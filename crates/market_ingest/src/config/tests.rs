@@ -106,7 +106,6 @@ fn a_nats_url_names_server_stream_and_login_and_shows_no_login() {
         "nats:nats://h:0/S",
         "nats:nats://h:x/S",
         "nats:nats:///S",
-        "nats:nats://h/S?x=1",
     ] {
         check_refused("INGEST_SINKS", wrong, "nats:nats://HOST[:PORT]/STREAM");
     }
@@ -115,6 +114,30 @@ fn a_nats_url_names_server_stream_and_login_and_shows_no_login() {
     assert!(problems.contains("@h/a.b") && !problems.contains("hunter2"), "{problems}");
     let vars = [("INGEST_SINKS".to_owned(), "null,nats:nats://hunter2@h/S".to_owned())];
     assert!(!listing(vars).contains("hunter2"));
+}
+
+/// Each piece of a login that a comma tore apart is a word of its own.
+#[test]
+fn no_piece_of_a_torn_login_is_shown_and_the_comma_is_told() {
+    for (torn, hint) in [
+        ("nats:nats://s3cret:s3cret,s3cret@h:4222/S", true),
+        ("nats:nats://s3cret,s3cret@h/S", true),
+        ("nats://s3cret,s3cret@h/S", true),
+        ("quotes,nats:tls://s3cret:4222/S,s3cret,quotes,s3cret@h/S, null", true),
+        ("ndjson:a,nats:nats://s3cret:a@s3cret,s3cret@h/S", false),
+        ("nats:s3cret:s3cret,s3cret@h/S", false),
+        ("s3cret:s3cret@h/S", false),
+        ("s3cret,s3cret@h/S", false),
+        ("nats:nats://h/S?token=s3cret", false),
+        ("nats:nats://h/S?token=s3cret@s3cret", false),
+    ] {
+        let problems = read_keyed(&[("INGEST_SINKS", torn)]).unwrap_err().to_string();
+        let listed = listing([("INGEST_SINKS".to_owned(), torn.to_owned())]);
+        assert_eq!(problems.contains("a comma in a login must be written %2C"), hint, "{torn}: {problems}");
+        assert!(!hint || problems.starts_with("1 problem "), "{torn}: {problems}");
+        assert!(problems.contains("INGEST_SINKS: found"), "{torn}: {problems}");
+        assert!(!problems.contains("s3cret") && !listed.contains("s3cret"), "{torn}: {problems} {listed}");
+    }
 }
 
 #[test]
@@ -277,6 +300,11 @@ fn secrets_are_never_shown() {
         ("INGEST_STORE", "postgres:hunter2@db/x"),
         ("INGEST_STORE", "postgres://user:hunter2@db:port/x"),
         ("INGEST_STORE", "postgres://user:hunter2@db/x?sslmode=always"),
+        ("INGEST_STORE", "postgres://db/x?user=u&sslpassword=hunter2"),
+        ("INGEST_STORE", "postgres://db/x?Password=hunter2"),
+        ("INGEST_STORE", "postgres:db/x?password=hunter2"),
+        ("INGEST_STORE", "mysql://db/x?password=hunter2"),
+        ("INGEST_STORE", "host=db PASSWORD=hunter2"),
         ("ALPACA_STREAM_URL", "wss://k:hunter2@example.com"),
     ] {
         let problems = read(&[(name, value)]).unwrap_err();
@@ -286,6 +314,20 @@ fn secrets_are_never_shown() {
             !problems.to_string().contains("hunter2") && !listed.contains("hunter2"),
             "{problems} {listed}"
         );
+    }
+}
+
+#[test]
+fn a_password_among_the_parameters_of_the_store_is_taken_and_not_shown() {
+    for url in [
+        "postgres://db/x?user=hunter2&password=hunter2",
+        "postgres://db/x?password=a@hunter2",
+        "postgresql://u:hunter2@db/x?sslmode=disable&password=hunter2&passfile=p",
+    ] {
+        let store = read_keyed(&[("INGEST_STORE", url)]).unwrap().store;
+        assert!(matches!(&store, StoreConfig::Postgres(own) if own.expose_secret() == url), "{url}");
+        let listed = listing([("INGEST_STORE".to_owned(), url.to_owned())]);
+        assert!(!listed.contains("hunter2") && listed.contains("***"), "{listed}");
     }
 }
 

@@ -35,6 +35,10 @@ pub(super) struct Account {
     epoch: u64,
     /// What is received may have changed.
     pub(super) stale: bool,
+    /// As the ledger was last told; at its beginning all of the job.
+    received: Subscriptions,
+    /// What a remedy subscribes anew, until the venue has answered.
+    pub(super) remedied: Subscriptions,
     /// Since when something has come back and its gap lasts, and how many records came since.
     returned: Option<(Instant, u32)>,
     /// Symbols that were known at the last look, where some are held apart from all.
@@ -114,7 +118,16 @@ impl Pump {
         if std::mem::take(&mut self.account.stale) {
             self.account.known = self.wiring.symbols.len();
             let (received, apart) = self.received();
-            ledger.handle_received(&received, &apart, self.cause());
+            let mut failed = self.filter.desired(&self.account.received);
+            if self.lifecycle.is_live() {
+                // What was held a moment ago may go too: its hold was undone too late.
+                failed = failed.intersection(&self.account.remedied);
+            }
+            tell_received(&mut ledger, &failed, &received, &apart, self.cause());
+            self.account.received = received;
+        }
+        if !self.lifecycle.is_live() || self.lifecycle.is_settled() {
+            self.account.remedied = Subscriptions::default();
         }
         self.end_what_returned(&mut ledger);
         while let Some(gap) = ledger.poll_change() {
@@ -135,9 +148,14 @@ impl Pump {
         let received_to = memory.received_to.get(&job.name).copied();
         let prefix = format!("{}-{:06}", job.name, memory.epoch);
         let ledger = GapLedger::new(&prefix, &job.subscriptions, earlier, received_to);
-        let times = std::mem::take(&mut self.account.times);
-        self.account =
-            Account { ledger: Some(ledger), epoch: memory.epoch, stale: true, times, ..Account::default() };
+        self.account = Account {
+            ledger: Some(ledger),
+            epoch: memory.epoch,
+            stale: true,
+            received: job.subscriptions.clone(),
+            times: std::mem::take(&mut self.account.times),
+            ..Account::default()
+        };
     }
 
     /// What comes in by name or by `*`, and what of `*` is held apart.
@@ -154,9 +172,11 @@ impl Pump {
         (self.filter.desired(self.lifecycle.subscribed()), apart)
     }
 
+    /// Why that goes missing which no hold takes away; on a live connection a remedy does.
     fn cause(&self) -> Cause {
         match self.lifecycle.reason() {
-            _ if !self.state.wanted || self.lifecycle.is_live() => Cause::Pause,
+            _ if !self.state.wanted => Cause::Pause,
+            _ if self.lifecycle.is_live() => Cause::Mute,
             Some(Failure::Mute) => Cause::Mute,
             _ => Cause::Disconnect,
         }
@@ -190,9 +210,50 @@ impl Pump {
     }
 }
 
+/// What was received and is no longer goes missing for `cause` where it is of `failed`, else for a pause.
+fn tell_received(
+    ledger: &mut GapLedger,
+    failed: &Subscriptions,
+    received: &Subscriptions,
+    apart: &Subscriptions,
+    cause: Cause,
+) {
+    ledger.handle_received(&failed.union(received), apart, Cause::Pause);
+    ledger.handle_received(received, apart, cause);
+}
+
 #[cfg(test)]
 mod tests {
+    use alpaca_feed::subscription::Channel;
+
     use super::*;
+
+    #[test]
+    fn what_is_held_is_a_pause_and_what_a_remedy_unsubscribes_at_the_same_time_is_not() {
+        let set = |symbols: &[&str]| symbols.iter().map(|symbol| (Channel::Trades, *symbol)).collect();
+        let [all, both, spy, nothing]: [Subscriptions; 4] =
+            [set(&["IBM", "MSFT", "SPY"]), set(&["MSFT", "SPY"]), set(&["SPY"]), set(&[])];
+        let mut ledger = GapLedger::new("p", &all, Vec::new(), None);
+        let told = |ledger: &mut GapLedger, failed: &_, received: &_, cause| -> Vec<(String, Cause)> {
+            tell_received(ledger, failed, received, &nothing, cause);
+            let of = |gap: Gap| gap.symbols.into_iter().map(move |symbol| (symbol, gap.cause));
+            std::iter::from_fn(|| ledger.poll_change()).flat_map(of).collect()
+        };
+        ledger.handle_time(1);
+        assert_eq!(told(&mut ledger, &nothing, &all, Cause::Mute), []);
+        // IBM is held and MSFT is subscribed anew within one turn.
+        let lost = told(&mut ledger, &both, &spy, Cause::Mute);
+        assert_eq!(lost, [("IBM".to_owned(), Cause::Pause), ("MSFT".to_owned(), Cause::Mute)]);
+        // MSFT is held before it came back: its gap goes on. Then the connection is lost.
+        assert_eq!(told(&mut ledger, &spy, &spy, Cause::Mute), []);
+        let lost = told(&mut ledger, &spy, &nothing, Cause::Disconnect);
+        assert_eq!(lost, [("SPY".to_owned(), Cause::Disconnect)]);
+        // What comes back ends its gap, whatever its cause.
+        assert_eq!(told(&mut ledger, &nothing, &all, Cause::Mute), []);
+        assert!(ledger.awaits_time());
+        ledger.handle_returned(2);
+        assert_eq!(std::iter::from_fn(|| ledger.poll_change()).filter(|gap| gap.to == Some(2)).count(), 3);
+    }
 
     #[test]
     fn a_moment_gone_by_has_the_time_that_the_market_had_at_it_or_a_little_before() {

@@ -71,6 +71,7 @@ impl Pump {
                 tracing::info!(job, remedy = "resubscribe", "feed_remedy");
                 let pairs = self.pairs_of(&subjects, self.lifecycle.desired());
                 self.lifecycle.handle_resubscribe(now(), &pairs);
+                self.account.remedied = pairs;
             }
             Command::Reconnect(trouble) => {
                 tracing::info!(job, remedy = "reconnect", "feed_remedy");

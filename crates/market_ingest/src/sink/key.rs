@@ -5,6 +5,9 @@
 //! apart by what they say and by an ordinal among equals, counted from 0 in each contiguous reading of the stream. The
 //! union of several readings by key is then the maximum of each one's count, which is the truth where one of them is
 //! complete. Neither the receipt time nor the origin enters a key: REST has no receipt time.
+//!
+//! A bar of a minute is known by its start. A revised or a daily one comes again and again with the same start, and by
+//! the stream only, so it is known by what it says besides.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -147,6 +150,15 @@ impl KeyWriter {
             Event::Bar(bar) => {
                 self.begin(out, letter(event), symbol);
                 self.number(out, bar.ts);
+                match bar.span {
+                    // By REST it comes again and may say more: one key all the same.
+                    BarSpan::Minute => {}
+                    // Of one time there are many, each newer than the last, and none is the same message.
+                    BarSpan::UpdatedMinute | BarSpan::Day => {
+                        out.push(b'|');
+                        hexadecimal(out, content_hash(event));
+                    }
+                }
             }
             Event::News(news) => {
                 out.extend_from_slice(b"n|");

@@ -67,11 +67,11 @@ fn the_key_of_each_kind_is_what_it_always_was() {
         ),
         (
             r#"{"T":"u","S":"SPY","o":1,"h":2,"l":1,"c":2,"v":3,"n":4,"vw":1.5,"t":"2026-07-01T14:00:00Z"}"#,
-            "u|SPY|1782914400000000000",
+            "u|SPY|1782914400000000000|5d3d25d67ec747ee",
         ),
         (
             r#"{"T":"d","S":"SPY","o":1,"h":2,"l":1,"c":2,"v":3,"n":4,"vw":1.5,"t":"2026-07-01T04:00:00Z"}"#,
-            "d|SPY|1782878400000000000",
+            "d|SPY|1782878400000000000|7b77f4351385e2d1",
         ),
         (
             r#"{"T":"n","id":24918784,"headline":"h","summary":"","author":"a","created_at":"2026-07-01T04:00:00Z","updated_at":"2026-07-01T04:00:01Z","url":"","content":"","symbols":["SPY"],"source":"s"}"#,
@@ -113,6 +113,25 @@ fn equal_quotes_are_counted_and_different_ones_are_not_equal() {
     }
     assert_eq!(keyer.ordinal(&quote), 3);
     assert_eq!(Keyer::default().ordinal(&quote), 0, "another reading counts for itself");
+}
+
+/// A broker that leaves out what it has under the same id must not leave out the rest of the day.
+#[test]
+fn each_version_of_a_revised_or_daily_bar_is_a_message_of_its_own() {
+    let mut desk = Desk::new();
+    let bar = |letter: &str, volume: u32| {
+        format!(
+            r#"{{"T":"{letter}","S":"SPY","o":1,"h":2,"l":1,"c":2,"v":{volume},"n":4,"vw":1.5,"t":"2026-07-01T04:00:00Z"}}"#
+        )
+    };
+    for (letter, apart) in [("b", false), ("u", true), ("d", true)] {
+        let [first, again, newer] = [3, 3, 4].map(|volume| {
+            let event = desk.event(&bar(letter, volume));
+            desk.key(&event, 0)
+        });
+        assert_eq!(first, again);
+        assert_eq!(first != newer, apart, "{letter}: {first} {newer}");
+    }
 }
 
 #[test]
