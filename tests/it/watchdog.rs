@@ -131,6 +131,8 @@ fn one_channel_that_is_mute_is_found_and_only_it_is_resubscribed() {
     let mute: Vec<_> = producer.log("feed_mute");
     assert!(mute.iter().all(|record| record.json["channel"] == "trades"), "{mute:?}");
     assert_eq!(venue.events("tcp_open").len(), 1, "mended without another connection");
+    let causes: Vec<String> = producer.log("gap_opened").iter().map(|gap| gap.text("cause")).collect();
+    assert!(causes.iter().all(|cause| cause == "mute"), "nobody paused: {causes:?}");
 }
 
 #[test]
