@@ -78,8 +78,10 @@ impl<'a> Witness<'a> {
     /// Looks until it holds.
     fn wait(&mut self, what: &str, limit: Duration, holds: impl Fn() -> bool) {
         wait_for(what, limit, || {
+            let held = holds();
+            // Afterwards, so that what held was seen.
             self.look();
-            holds().then_some(())
+            held.then_some(())
         });
     }
 
