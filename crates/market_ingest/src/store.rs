@@ -186,6 +186,20 @@ pub enum StoreError {
     },
 }
 
+/// One call of whichever store it is, within [`CALL_LIMIT`].
+macro_rules! ask {
+    ($store:ident.$call:ident($($argument:expr),*)) => {
+        limited(async {
+            match $store {
+                Self::Firestore(store) => store.$call($($argument),*).await,
+                Self::Postgres(store) => store.$call($($argument),*).await,
+                Self::Sqlite(store) => store.$call($($argument),*).await,
+            }
+        })
+        .await
+    };
+}
+
 impl Store {
     /// Opens the store that the configuration names, for the service: tables are created and brought up to date.
     ///
@@ -225,14 +239,7 @@ impl Store {
     /// [`StoreError::Fenced`] when the lease has a later holder; when the store does not take it within five seconds. Cancel safe: a cut-off write is either
     /// done or not, and the next one carries everything again.
     pub async fn write_heartbeat(&self, beat: &Heartbeat) -> Result<(), StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.write_heartbeat(beat).await,
-                Self::Postgres(store) => store.write_heartbeat(beat).await,
-                Self::Sqlite(store) => store.write_heartbeat(beat).await,
-            }
-        })
-        .await
+        ask!(self.write_heartbeat(beat))
     }
 
     /// The heartbeat as it stands, none when nobody ever wrote one.
@@ -240,14 +247,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds, or holds something else there.
     pub async fn read_heartbeat(&self) -> Result<Option<Heartbeat>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.read_heartbeat().await,
-                Self::Postgres(store) => store.read_heartbeat().await,
-                Self::Sqlite(store) => store.read_heartbeat().await,
-            }
-        })
-        .await
+        ask!(self.read_heartbeat())
     }
 
     /// Writes quotes, at most 500, each on its own merit: the answer tells for every one whether it
@@ -280,14 +280,7 @@ impl Store {
     /// When the store does not answer within five seconds; whether it was taken is then not known. Asking again is
     /// safe, and so is [`Self::release_lease`].
     pub async fn take_lease(&self, holder: &str, ttl: Duration) -> Result<Taking, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.take_lease(holder, ttl).await,
-                Self::Postgres(store) => store.take_lease(holder, ttl).await,
-                Self::Sqlite(store) => store.take_lease(holder, ttl).await,
-            }
-        })
-        .await
+        ask!(self.take_lease(holder, ttl))
     }
 
     /// Moves the lease's end to `ttl` from now, if nobody has taken it since `holder` did with that epoch. A store that
@@ -296,14 +289,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn renew_lease(&self, holder: &str, epoch: i64, ttl: Duration) -> Result<Renewal, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.renew_lease(holder, epoch, ttl).await,
-                Self::Postgres(store) => store.renew_lease(holder, epoch, ttl).await,
-                Self::Sqlite(store) => store.renew_lease(holder, epoch, ttl).await,
-            }
-        })
-        .await
+        ask!(self.renew_lease(holder, epoch, ttl))
     }
 
     /// Ends the lease at once if `holder` has it; holder and epoch stay, for the next one to count on.
@@ -311,14 +297,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds; the lease then ends by itself.
     pub async fn release_lease(&self, holder: &str) -> Result<(), StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.release_lease(holder).await,
-                Self::Postgres(store) => store.release_lease(holder).await,
-                Self::Sqlite(store) => store.release_lease(holder).await,
-            }
-        })
-        .await
+        ask!(self.release_lease(holder))
     }
 
     /// How often to ask for a lease that somebody else has.
@@ -337,14 +316,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn read_control(&self) -> Result<Option<ControlReading>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.read_control().await,
-                Self::Postgres(store) => store.read_control().await,
-                Self::Sqlite(store) => store.read_control().await,
-            }
-        })
-        .await
+        ask!(self.read_control())
     }
 
     /// Reads the control document and changes it in one transaction; nobody's change in between is lost.
@@ -359,14 +331,7 @@ impl Store {
         &self,
         decide: impl Fn(&ControlReading) -> Result<Vec<Edit>, E> + Send + Sync,
     ) -> Result<Result<Edited, E>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.edit_control(decide).await,
-                Self::Postgres(store) => store.edit_control(decide).await,
-                Self::Sqlite(store) => store.edit_control(decide).await,
-            }
-        })
-        .await
+        ask!(self.edit_control(decide))
     }
 
     /// Tells `changed` whenever the control document or `data_ingest_state` may have changed; never returns. A store
@@ -396,14 +361,7 @@ impl Store {
     /// # Errors
     /// When the store does not take it within five seconds.
     pub async fn write_pause(&self, record: &PauseRecord) -> Result<(), StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.write_pause(record).await,
-                Self::Postgres(store) => store.write_pause(record).await,
-                Self::Sqlite(store) => store.write_pause(record).await,
-            }
-        })
-        .await
+        ask!(self.write_pause(record))
     }
 
     /// The newest pauses, newest first, at most `limit`.
@@ -411,14 +369,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn read_pauses(&self, limit: u32) -> Result<Vec<PauseRecord>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.read_pauses(limit).await,
-                Self::Postgres(store) => store.read_pauses(limit).await,
-                Self::Sqlite(store) => store.read_pauses(limit).await,
-            }
-        })
-        .await
+        ask!(self.read_pauses(limit))
     }
 
     /// Writes a gap whole, by its id.
@@ -426,14 +377,7 @@ impl Store {
     /// # Errors
     /// When the store does not take it within five seconds.
     pub async fn write_gap(&self, record: &GapRecord) -> Result<(), StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.write_gap(record).await,
-                Self::Postgres(store) => store.write_gap(record).await,
-                Self::Sqlite(store) => store.write_gap(record).await,
-            }
-        })
-        .await
+        ask!(self.write_gap(record))
     }
 
     /// The gaps that were opened last, newest first, at most `limit`.
@@ -441,14 +385,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn read_gaps(&self, limit: u32) -> Result<Vec<GapRecord>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.read_gaps(limit).await,
-                Self::Postgres(store) => store.read_gaps(limit).await,
-                Self::Sqlite(store) => store.read_gaps(limit).await,
-            }
-        })
-        .await
+        ask!(self.read_gaps(limit))
     }
 
     /// The gaps that are not at their end.
@@ -456,14 +393,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn unfinished_gaps(&self) -> Result<Vec<GapRecord>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.unfinished_gaps().await,
-                Self::Postgres(store) => store.unfinished_gaps().await,
-                Self::Sqlite(store) => store.unfinished_gaps().await,
-            }
-        })
-        .await
+        ask!(self.unfinished_gaps())
     }
 
     /// The symbols that were kept, one a line; none before the first were.
@@ -471,14 +401,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn read_symbols(&self) -> Result<Option<String>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.read_symbols().await,
-                Self::Postgres(store) => store.read_symbols().await,
-                Self::Sqlite(store) => store.read_symbols().await,
-            }
-        })
-        .await
+        ask!(self.read_symbols())
     }
 
     /// Keeps these symbols, one a line, instead of those before.
@@ -486,14 +409,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn write_symbols(&self, symbols: &str) -> Result<(), StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.write_symbols(symbols).await,
-                Self::Postgres(store) => store.write_symbols(symbols).await,
-                Self::Sqlite(store) => store.write_symbols(symbols).await,
-            }
-        })
-        .await
+        ask!(self.write_symbols(symbols))
     }
 
     /// The heartbeat of this store's tenant, with the time of the read.
@@ -501,14 +417,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn observe(&self) -> Result<Observed, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.observe().await,
-                Self::Postgres(store) => store.observe().await,
-                Self::Sqlite(store) => store.observe().await,
-            }
-        })
-        .await
+        ask!(self.observe())
     }
 
     /// The heartbeats of all tenants in this store, by tenant.
@@ -516,14 +425,7 @@ impl Store {
     /// # Errors
     /// When the store does not answer within five seconds.
     pub async fn fleet(&self) -> Result<Vec<Observed>, StoreError> {
-        limited(async {
-            match self {
-                Self::Firestore(store) => store.fleet().await,
-                Self::Postgres(store) => store.fleet().await,
-                Self::Sqlite(store) => store.fleet().await,
-            }
-        })
-        .await
+        ask!(self.fleet())
     }
 
     /// Whether there is a table `data_ingest_state`.
