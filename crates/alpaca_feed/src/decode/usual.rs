@@ -72,13 +72,7 @@ fn quote<U: Usual>(rest: &mut &[u8], opened: &Opened, names: &mut Names) -> Opti
     let ask_price = U::number(rest)?;
     U::name(rest, *b"as")?;
     let ask_size = U::number(rest)?;
-    U::name(rest, *b"c")?;
-    let conditions = U::letters(rest)?;
-    U::name(rest, *b"z")?;
-    let tape = Code::from_ascii(U::letter(rest)?)?;
-    U::name(rest, *b"t")?;
-    let ts = U::time(rest, &mut names.minute)?;
-    let received_ts = U::close(rest, opened, 11)?;
+    let Tail { conditions, tape, ts, received_ts } = tail::<U>(rest, opened, 11, names)?;
     Some(Quote {
         ts,
         received_ts,
@@ -106,15 +100,29 @@ fn trade<U: Usual>(rest: &mut &[u8], opened: &Opened, names: &mut Names) -> Opti
     let price = U::number(rest)?;
     U::name(rest, *b"s")?;
     let size = U::number(rest)?;
+    let Tail { conditions, tape, ts, received_ts } = tail::<U>(rest, opened, 9, names)?;
+    let taker_side = Code::default();
+    Some(Trade { ts, received_ts, id, price, size, symbol, exchange, tape, taker_side, conditions })
+}
+
+/// What quotes and trades end with.
+struct Tail {
+    conditions: Conditions,
+    tape: Code,
+    ts: i64,
+    received_ts: Option<i64>,
+}
+
+#[inline(always)]
+fn tail<U: Usual>(rest: &mut &[u8], opened: &Opened, fields: u8, names: &mut Names) -> Option<Tail> {
     U::name(rest, *b"c")?;
     let conditions = U::letters(rest)?;
     U::name(rest, *b"z")?;
     let tape = Code::from_ascii(U::letter(rest)?)?;
     U::name(rest, *b"t")?;
     let ts = U::time(rest, &mut names.minute)?;
-    let received_ts = U::close(rest, opened, 9)?;
-    let taker_side = Code::default();
-    Some(Trade { ts, received_ts, id, price, size, symbol, exchange, tape, taker_side, conditions })
+    let received_ts = U::close(rest, opened, fields)?;
+    Some(Tail { conditions, tape, ts, received_ts })
 }
 
 /// Takes `expected` off the front.
