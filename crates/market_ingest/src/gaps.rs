@@ -173,8 +173,6 @@ pub(crate) struct GapBook {
     /// Held while the store is written to: whoever comes second waits until the first is done.
     writing: tokio::sync::Mutex<()>,
     changes: watch::Sender<()>,
-    /// Held by whoever takes losses and tells them here: in between, another would find nothing lost.
-    pub(crate) looking: Mutex<()>,
     /// What the fetching of all gaps did so far.
     pub(crate) fetched: Fetched,
 }
@@ -221,8 +219,8 @@ pub(crate) struct Outlook {
 impl GapBook {
     /// An empty book.
     pub(crate) fn new() -> Arc<Self> {
-        let (pages, writing, looking, fetched) = Default::default();
-        Arc::new(Self { pages, writing, changes: watch::Sender::new(()), looking, fetched })
+        let (pages, writing, fetched) = Default::default();
+        Arc::new(Self { pages, writing, changes: watch::Sender::new(()), fetched })
     }
 
     /// Under a new lease: what the store holds is what counts, and what was not written is somebody else's now.
