@@ -388,10 +388,6 @@ impl Backfill {
                 let pause_s = (LATE_BY - old_s).clamp(RETRY.1.as_secs_f64(), LATE_BY);
                 Ended::Later(Duration::from_secs_f64(pause_s), why)
             }
-            RestError::Failing(_) | RestError::Unreachable(_) | RestError::Unreadable(_) => {
-                let longest = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
-                Ended::Later(jittered(longest), why)
-            }
             RestError::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => {
                 Ended::Later(REFUSED_RETRY, why)
             }
@@ -405,7 +401,10 @@ impl Backfill {
                 }
                 Ended::Later(jittered(RETRY.0), why)
             }
-            RestError::Refused { .. } => {
+            RestError::Failing(_)
+            | RestError::Unreachable(_)
+            | RestError::Unreadable(_)
+            | RestError::Refused { .. } => {
                 let longest = RETRY.0.saturating_mul(1 << failures.min(10)).min(RETRY.1);
                 Ended::Later(jittered(longest), why)
             }
