@@ -228,7 +228,7 @@ impl Shared {
         for chunk in chunks {
             lost += chunk.len() as u64;
             let mut queue = self.queue();
-            queue.lose(&chunk, &chunk.events);
+            queue.lose(&chunk, &chunk.events, wall_ts());
             queue.settle(&chunk);
         }
         self.gave_up(lost);
@@ -240,7 +240,7 @@ impl Shared {
         let lost = events.len() as u64;
         {
             let mut queue = self.queue();
-            queue.lose(chunk, events);
+            queue.lose(chunk, events, wall_ts());
             queue.shrink(chunk, events);
         }
         self.gave_up(lost);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alpaca_feed::message::Event;
 
 use super::super::JobId;
-use super::super::chunk::{Backfill, CHUNK_BYTES, Chunk, Origin, bytes_of, clock, wall_ts};
+use super::super::chunk::{Backfill, CHUNK_BYTES, Chunk, Origin, bytes_of, clock};
 use super::super::overflow::{Overflow, Overflows};
 use super::Outcome;
 
@@ -210,9 +210,10 @@ impl Queue {
         self.bytes -= bytes;
     }
 
-    pub(super) fn lose(&mut self, chunk: &Chunk, events: &[Event]) {
+    /// `now` as for [`Self::accept`].
+    pub(super) fn lose(&mut self, chunk: &Chunk, events: &[Event], now: i64) {
         let index = self.index(chunk.job);
-        self.overflows.add(chunk.job, events, self.jobs[index].clock, wall_ts());
+        self.overflows.add(chunk.job, events, self.jobs[index].clock, now);
         if chunk.origin == Origin::Backfill {
             self.lost.insert(chunk.id);
             if self.lost.len() > LOST_MAX {
