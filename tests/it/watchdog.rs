@@ -40,6 +40,17 @@ fn learned(venue: &Venue, dir: &tempfile::TempDir, mute_after: Duration) -> Prod
     producer
 }
 
+/// A producer with a history to ask and files to keep what it is told.
+fn kept(venue: &Venue, dir: &tempfile::TempDir) -> Setup {
+    Setup::new(venue, dir.path())
+        .var("ALPACA_DATA_FEED", JOB)
+        .var("ALPACA_DATA_URL", venue.data_url())
+        .var("ALPACA_CHANNELS", "trades,quotes")
+        .var("MONITORED_SYMBOLS", "BTC/USD,ETH/USD")
+        .var("INGEST_SINKS", format!("ndjson:{}", dir.path().join("records").display()))
+        .var("INGEST_FILE_MAX_AGE_S", "0.5")
+}
+
 fn data_fresh(producer: &Producer) -> (String, String) {
     let status = producer.status();
     let conditions = status["conditions"].as_array().unwrap();
@@ -194,14 +205,7 @@ fn a_feed_that_falls_behind_is_told_and_after_a_while_dialed_anew_once() {
         "127.0.0.1:0",
     ]);
     let dir = tempfile::tempdir().unwrap();
-    let producer = Setup::new(&venue, dir.path())
-        .var("ALPACA_DATA_FEED", JOB)
-        .var("ALPACA_DATA_URL", venue.data_url())
-        .var("ALPACA_CHANNELS", "trades,quotes")
-        .var("MONITORED_SYMBOLS", "BTC/USD,ETH/USD")
-        .var("INGEST_SINKS", format!("ndjson:{}", dir.path().join("records").display()))
-        .var("INGEST_FILE_MAX_AGE_S", "0.5")
-        .start();
+    let producer = kept(&venue, &dir).start();
     producer.wait_live();
     wait_for("data", LIMIT, || (data_fresh(&producer).1 == "Flowing").then_some(()));
     venue.fault(&json!({"fault": "trickle", "bytes_per_s": 2_000}));

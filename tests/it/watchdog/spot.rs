@@ -13,14 +13,7 @@ const WATCHED_AFTER: Duration = Duration::from_secs(33);
 const SYMBOL: &str = "BTC/USD";
 
 fn setup(venue: &Venue, dir: &tempfile::TempDir) -> Setup {
-    Setup::new(venue, dir.path())
-        .var("ALPACA_DATA_FEED", JOB)
-        .var("ALPACA_DATA_URL", venue.data_url())
-        .var("ALPACA_CHANNELS", "trades,quotes")
-        .var("MONITORED_SYMBOLS", "BTC/USD,ETH/USD")
-        .var("INGEST_SINKS", format!("ndjson:{}", dir.path().join("records").display()))
-        .var("INGEST_FILE_MAX_AGE_S", "0.5")
-        .var("INGEST_MUTE_AFTER_S", MUTE_AFTER.as_secs())
+    kept(venue, dir).var("INGEST_MUTE_AFTER_S", MUTE_AFTER.as_secs())
 }
 
 /// Calls for the newest of the symbol.
