@@ -133,10 +133,27 @@ pub(super) fn without_password(text: &str) -> String {
     let secret = rest.find('?').map(|at| at + 1).or_else(|| rest.to_ascii_lowercase().find("password="));
     let rest = secret.map_or_else(|| rest.to_owned(), |at| format!("{}***", &rest[..at]));
     match login.split_once(':') {
-        _ if login_end == 0 => rest,
+        _ if login_end == 0 => without_odd_port(&rest),
         Some((kind, _)) if login.contains("://") => format!("{kind}:***{rest}"),
         _ => format!("***{rest}"),
     }
+}
+
+/// What stands for a port and is no number may be a password whose host was forgotten.
+fn without_odd_port(text: &str) -> String {
+    let mut shown = String::new();
+    for (at, piece) in text.split("://").enumerate() {
+        let end = piece.find(['/', ',', ' ']).unwrap_or(piece.len());
+        let (authority, path) = piece.split_at(end);
+        match authority.rsplit_once(':') {
+            _ if at == 0 => shown.push_str(piece),
+            Some((host, port)) if !port.bytes().all(|byte| byte.is_ascii_digit() || byte == b']') => {
+                shown.push_str(&format!("://{host}:***{path}"));
+            }
+            _ => shown.push_str(&format!("://{piece}")),
+        }
+    }
+    shown
 }
 
 /// The words of a comma list, without blanks.

@@ -64,6 +64,7 @@ pub(super) struct Raw {
     pub(super) reconnect_backoff_max_s: Option<String>,
     #[serde(deserialize_with = "filled")]
     pub(super) ingest_backfill_after_s: Option<String>,
+    #[serde(deserialize_with = "filled")]
     pub(super) ingest_mute_after_s: Option<String>,
     #[serde(deserialize_with = "filled")]
     pub(super) ingest_backfill: Option<String>,

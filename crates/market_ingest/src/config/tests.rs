@@ -104,7 +104,7 @@ fn a_nats_url_names_server_stream_and_login_and_shows_no_login() {
         "nats:nats://h/a.b",
         "nats:nats://h/a/b",
         "nats:nats://h:0/S",
-        "nats:nats://h:x/S",
+        "nats:nats://h:70000/S",
         "nats:nats:///S",
     ] {
         check_refused("INGEST_SINKS", wrong, "nats:nats://HOST[:PORT]/STREAM");
@@ -128,6 +128,9 @@ fn no_piece_of_a_torn_login_is_shown_and_the_comma_is_told() {
         ("nats:s3cret:s3cret,s3cret@h/S", false),
         ("s3cret:s3cret@h/S", false),
         ("s3cret,s3cret@h/S", false),
+        ("nats:nats://user:s3cret", false),
+        ("nats:nats://user:s3cret/S", false),
+        ("quotes,nats:tls://user:s3cret,null", false),
         ("nats:nats://h/S?token=s3cret", false),
         ("nats:nats://h/S?token=s3cret@s3cret", false),
     ] {
@@ -154,6 +157,7 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((config.pacing.writes_per_s, config.pacing.burst), (20.0, 40.0));
     assert_eq!((config.backoff_base, config.backoff_max), (Duration::from_secs(1), Duration::from_secs(60)));
     assert_eq!(config.mute_after, Duration::from_secs(30));
+    assert_eq!(config.backfill_after, Duration::from_secs(10));
     assert_eq!((config.bind.to_string().as_str(), config.port), ("127.0.0.1", 8080));
     assert_eq!((config.dry_run, config.stop_after), (false, None));
     let [job] = &config.jobs[..] else { panic!("one job") };
@@ -418,5 +422,14 @@ fn a_feed_carries_its_own_kind_of_symbol_only() {
         let channels = feed_channels(feed, symbol).unwrap();
         assert!(channels.iter().all(|channel| ingest_switch::CHANNELS.contains(channel)), "{channels:?}");
         assert!(!channels.is_empty());
+    }
+}
+
+#[test]
+fn a_url_without_a_login_is_shown_whole() {
+    for text in
+        ["ws://127.0.0.1:4000/v2", "nats:nats://[::1]:4222/S", "nats:nats://[::1]/S", "http://h", "a,b:c"]
+    {
+        assert_eq!(listing::without_password(text), text);
     }
 }
