@@ -325,6 +325,21 @@ fn a_successor_asks_for_every_symbol_that_was_ever_seen() {
 }
 
 #[test]
+fn a_history_that_lags_behind_is_waited_for() {
+    let keep = tempfile::tempdir().unwrap();
+    let tape = Tape::of_ticks(keep.path());
+    // Four seconds by the wall's clock.
+    let venue = ["--speed", "30", "--data-lag-s", "120"];
+    let run = Run::start("sip", &tape, &venue, |setup| setup.var("INGEST_BACKFILL_AFTER_S", 5));
+    run.pause();
+    run.wait_position(0.5);
+    run.resume();
+    let gaps = run.wait_filled(LIMIT);
+    assert!(gaps.iter().all(|gap| gap.state == "filled"), "{gaps:#?}");
+    run.assert_kept("behind by four seconds", &tape);
+}
+
+#[test]
 fn a_dry_run_leaves_everything_to_whoever_keeps_records() {
     let keep = tempfile::tempdir().unwrap();
     let tape = Tape::of_ticks(keep.path());

@@ -20,6 +20,7 @@ mod seed_agent_pause_operations;
 mod seed_ingest_enabled_flow;
 mod seed_job_pause_resume;
 mod seed_per_asset_pause;
+mod seen;
 mod sinks_brokers;
 mod sinks_files;
 mod stop;

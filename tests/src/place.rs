@@ -10,6 +10,9 @@ use crate::producer::Setup;
 use crate::sqlite;
 use crate::venue::Venue;
 
+/// Where Firestore has the symbols that were ever seen.
+const SYMBOLS: &str = "ops/market_ingest_symbols";
+
 /// Where the producers of one tenant meet.
 #[derive(Debug)]
 pub enum Place {
@@ -104,6 +107,36 @@ impl Place {
         };
         let cell = |at: usize| rows[0][at].clone().expect("not null");
         (cell(0), cell(1).parse().expect("a number"))
+    }
+
+    /// The symbols that were kept, one a line; none before the first were.
+    ///
+    /// # Panics
+    /// When the store does not answer.
+    #[must_use]
+    pub fn symbols(&self) -> Option<String> {
+        let query = "SELECT symbols FROM market_ingest_symbols";
+        match self {
+            Self::Sqlite(_) => sqlite::rows(&self.file(), query).pop()?.pop()?,
+            Self::Postgres(cluster) => cluster.rows(DATABASE, query).pop()?.pop()?,
+            Self::Firestore(emulator) => {
+                let fields = plain(&emulator.document(SYMBOLS)?["fields"]);
+                fields["symbols"].as_str().map(str::to_owned)
+            }
+        }
+    }
+
+    /// Keeps these instead, as somebody else would.
+    ///
+    /// # Panics
+    /// When none were kept before, or the store does not answer.
+    pub fn keep_symbols(&self, symbols: &str) {
+        let statement = format!("UPDATE market_ingest_symbols SET symbols = '{symbols}'");
+        match self {
+            Self::Sqlite(_) => assert_eq!(sqlite::execute(&self.file(), &statement), 1),
+            Self::Postgres(cluster) => drop(cluster.psql(DATABASE, &statement)),
+            Self::Firestore(emulator) => emulator.patch(SYMBOLS, "symbols", symbols),
+        }
     }
 
     /// A symbol's quote with the time of its last write; none before the first.

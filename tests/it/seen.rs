@@ -1,0 +1,90 @@
+//! The symbols that were ever seen are kept in the store, whichever it is, because a gap of `*` is asked for by names; and
+//! no mark is shown that lies behind a symbol which is not kept.
+
+use std::time::Duration;
+
+use e2e::place::Place;
+use e2e::producer::Producer;
+use e2e::sqlite;
+use e2e::venue::Venue;
+use e2e::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const MARKET: &[&str] = &["--synthetic", "--rate", "2000", "--symbols", "6"];
+/// What no market here has.
+const STRANGER: &str = "ZZZZ";
+
+fn start(place: &Place, venue: &Venue) -> Producer {
+    let setup = place.setup(venue).var("ALPACA_DATA_FEED", "sip").var("MONITORED_SYMBOLS", "*");
+    setup.var("INGEST_SINKS", "null").start()
+}
+
+fn kept(place: &Place) -> Vec<String> {
+    place.symbols().unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn received_to(place: &Place) -> Option<String> {
+    place.heartbeat()?["jobs"]["sip"]["received_to"].as_str().map(str::to_owned)
+}
+
+fn a_successor_adds_to_what_was_kept(place: &Place) {
+    let venue = Venue::start(MARKET);
+    let mut producer = start(place, &venue);
+    let all = wait_for("all symbols to be kept", LIMIT, || Some(kept(place)).filter(|all| all.len() >= 6));
+    assert!(producer.stop().success());
+    // As if the successor had never seen the first, and an earlier producer a stranger.
+    place.keep_symbols(&format!("{}\n{STRANGER}\n", all[1..].join("\n")));
+    let mut producer = start(place, &venue);
+    let now =
+        wait_for("a write of the successor", LIMIT, || Some(kept(place)).filter(|now| now.contains(&all[0])));
+    assert!(now.contains(&STRANGER.to_owned()), "{now:?}");
+    assert!(producer.stop().success());
+}
+
+#[test]
+fn sqlite_keeps_every_symbol_that_was_ever_seen() {
+    a_successor_adds_to_what_was_kept(&Place::sqlite());
+}
+
+#[test]
+fn postgres_keeps_every_symbol_that_was_ever_seen() {
+    let Some(place) = Place::postgres() else { return };
+    a_successor_adds_to_what_was_kept(&place);
+}
+
+#[test]
+fn firestore_keeps_every_symbol_that_was_ever_seen() {
+    let Some(place) = Place::firestore() else { return };
+    a_successor_adds_to_what_was_kept(&place);
+}
+
+#[test]
+fn a_mark_waits_for_its_symbols_to_be_kept() {
+    let (place, venue) = (Place::sqlite(), Venue::start(MARKET));
+    let mut producer = start(&place, &venue);
+    wait_for("symbols to be kept", LIMIT, || (kept(&place).len() >= 6).then_some(()));
+    assert!(producer.stop().success());
+    let before = wait_for("a mark", LIMIT, || received_to(&place));
+    for (name, what) in [("no_more", "INSERT"), ("no_change", "UPDATE")] {
+        sqlite::execute(
+            &place.file(),
+            &format!(
+                "CREATE TRIGGER {name} BEFORE {what} ON market_ingest_symbols
+                 BEGIN SELECT RAISE(ABORT, 'not now'); END"
+            ),
+        );
+    }
+    let producer = start(&place, &venue);
+    wait_for("the trouble to be told", LIMIT, || {
+        let told = "the symbols that were seen cannot be kept; tried again";
+        producer.log(told).pop().map(drop)
+    });
+    let beats = || place.heartbeat().unwrap()["seq"].as_u64().unwrap();
+    let began = beats();
+    wait_for("some heartbeats", LIMIT, || (beats() > began + 3).then_some(()));
+    assert_eq!(received_to(&place), Some(before.clone()), "the mark stays where it was");
+    for name in ["no_more", "no_change"] {
+        sqlite::execute(&place.file(), &format!("DROP TRIGGER {name}"));
+    }
+    wait_for("the mark to go on", LIMIT, || received_to(&place).filter(|now| *now > before));
+}
