@@ -60,7 +60,7 @@ impl Marks {
         self.look();
         let written = async {
             // Without them the marks stay where they are.
-            let _ = self.seen.write(&self.store, &self.symbols, &self.fence).await;
+            let _ = self.seen.write(&self.store, &self.fence).await;
             self.book.write(&self.store, &self.fence).await
         };
         if tokio::time::timeout(limit, written).await == Ok(true) {

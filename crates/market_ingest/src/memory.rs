@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alpaca_feed::symbol::Symbols;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::gaps::{GapBook, nanoseconds};
 use crate::lease::{Fence, Tenure};
 use crate::logging;
-use crate::seen;
+use crate::seen::Seen;
 use crate::store::{Store, StoreError};
 
 /// A store that is away is asked again after this time.
@@ -36,7 +35,7 @@ pub(crate) struct Memory {
 pub(crate) async fn recall(
     store: Store,
     book: Arc<GapBook>,
-    symbols: Arc<Symbols>,
+    seen: Arc<Seen>,
     fence: Fence,
     mut tenure: watch::Receiver<Tenure>,
     memory: watch::Sender<Memory>,
@@ -52,7 +51,7 @@ pub(crate) async fn recall(
             }
             continue;
         }
-        match read(&store, &book, &symbols).await {
+        match read(&store, &book, &seen).await {
             Ok(received_to) => {
                 for (job, to) in &received_to {
                     book.mark(job, *to);
@@ -74,16 +73,14 @@ pub(crate) async fn recall(
     }
 }
 
-async fn read(store: &Store, book: &GapBook, symbols: &Symbols) -> Result<BTreeMap<String, i64>, StoreError> {
+async fn read(store: &Store, book: &GapBook, seen: &Seen) -> Result<BTreeMap<String, i64>, StoreError> {
     let beat = match store.read_heartbeat().await {
         // One that cannot be understood tells nothing, today and tomorrow.
         Err(StoreError::Unparsable(_)) => None,
         read => read?,
     };
     book.begin_anew(store.unfinished_gaps().await?, store.read_gaps(OF_LATE_MAX).await?);
-    if let Some(kept) = store.read_symbols().await? {
-        seen::recall(&kept, symbols);
-    }
+    seen.recall(store).await?;
     let jobs = beat.into_iter().flat_map(|beat| beat.jobs);
     Ok(jobs.filter_map(|(name, job)| Some((name, nanoseconds(job.received_to?)))).collect())
 }

@@ -22,16 +22,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What a document of Firestore surely holds, bytes; symbols beyond are forgotten with their process.
 const BYTES_MAX: usize = 900_000;
 
-/// How many of the table's symbols are in the store.
+/// The table of symbols, and how many of it are in the store.
 #[derive(Debug)]
 pub(crate) struct Seen {
+    symbols: Arc<Symbols>,
     /// None where no job has `*`: nothing is kept, and nothing waits.
     kept: Option<AtomicUsize>,
 }
 
 impl Seen {
-    pub(crate) fn new(wanted: bool) -> Arc<Self> {
-        Arc::new(Self { kept: wanted.then(AtomicUsize::default) })
+    pub(crate) fn new(symbols: Arc<Symbols>, wanted: bool) -> Arc<Self> {
+        Arc::new(Self { symbols, kept: wanted.then(AtomicUsize::default) })
     }
 
     /// Whether the first so many symbols of the table are in the store.
@@ -39,14 +40,18 @@ impl Seen {
         self.kept.as_ref().is_none_or(|kept| symbols <= kept.load(Ordering::Relaxed))
     }
 
+    /// Adds what was kept to the table.
+    pub(crate) async fn recall(&self, store: &Store) -> Result<(), StoreError> {
+        if self.kept.is_some()
+            && let Some(kept) = store.read_symbols().await?
+        {
+            intern(&kept, &self.symbols);
+        }
+        Ok(())
+    }
+
     /// Keeps what is new, under every lease that the memory is of, until it is dropped.
-    pub(crate) async fn keep(
-        self: Arc<Self>,
-        store: Store,
-        symbols: Arc<Symbols>,
-        fence: Fence,
-        memory: watch::Receiver<Memory>,
-    ) {
+    pub(crate) async fn keep(self: Arc<Self>, store: Store, fence: Fence, memory: watch::Receiver<Memory>) {
         let mut failing = false;
         loop {
             sleep(LOOK_EVERY).await;
@@ -54,7 +59,7 @@ impl Seen {
             if memory.borrow().epoch != fence.epoch() {
                 continue;
             }
-            match self.write(&store, &symbols, &fence).await {
+            match self.write(&store, &fence).await {
                 Ok(()) => failing = false,
                 Err(error) if !std::mem::replace(&mut failing, true) => {
                     let error = logging::chain(&error);
@@ -66,25 +71,20 @@ impl Seen {
     }
 
     /// Keeps what is new.
-    pub(crate) async fn write(
-        &self,
-        store: &Store,
-        symbols: &Symbols,
-        fence: &Fence,
-    ) -> Result<(), StoreError> {
-        let count = symbols.len();
+    pub(crate) async fn write(&self, store: &Store, fence: &Fence) -> Result<(), StoreError> {
+        let count = self.symbols.len();
         let Some(kept) = self.kept.as_ref().filter(|_| fence.may_write() && !self.covers(count)) else {
             return Ok(());
         };
-        store.write_symbols(&lines(symbols, count)).await?;
+        store.write_symbols(&lines(&self.symbols, count)).await?;
         kept.store(count, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// Adds what was kept to the table.
-pub(crate) fn recall(kept: &str, symbols: &Symbols) {
+fn intern(kept: &str, symbols: &Symbols) {
     for name in kept.lines().filter(|name| !name.is_empty()) {
+        // A table that is full knows more than it can ask for.
         let _ = symbols.intern(name);
     }
 }
@@ -117,14 +117,15 @@ mod tests {
         assert_eq!(text, "SPY\nBTC/USD\nBRK.B\n");
         let successor = Symbols::new();
         assert!(successor.intern("AAPL").is_some());
-        recall(&text, &successor);
+        intern(&text, &successor);
         assert_eq!(successor.len(), 4);
         assert!(successor.find("BRK.B").is_some());
     }
 
     #[test]
     fn where_nothing_is_kept_nothing_waits() {
-        assert!(Seen::new(false).covers(7));
-        assert!(!Seen::new(true).covers(7) && Seen::new(true).covers(0));
+        let seen = |wanted| Seen::new(Symbols::new(), wanted);
+        assert!(seen(false).covers(7));
+        assert!(!seen(true).covers(7) && seen(true).covers(0));
     }
 }

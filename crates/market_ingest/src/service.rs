@@ -230,16 +230,18 @@ fn remember(
     tenure: &watch::Receiver<Tenure>,
     tasks: &mut Tasks,
 ) -> (watch::Receiver<Memory>, Arc<Seen>) {
-    let (memory, remembered) = watch::channel(Memory::default());
-    let (book, names) = (Arc::clone(book), Arc::clone(symbols));
-    let recalling = memory::recall(store.clone(), book, names, fence.clone(), tenure.clone(), memory);
-    tasks.spawn_endless("memory", recalling);
     let of_every_symbol =
         |job: &JobConfig| job.subscriptions.iter().any(|(_, symbol)| symbol == EVERY_SYMBOL);
-    let seen = Seen::new(config.jobs.iter().any(of_every_symbol));
-    let (store, names) = (store.clone(), Arc::clone(symbols));
-    let keeping = Arc::clone(&seen).keep(store, names, fence.clone(), remembered.clone());
-    tasks.spawn_endless("symbols", keeping);
+    let wanted = config.jobs.iter().any(of_every_symbol);
+    let seen = Seen::new(Arc::clone(symbols), wanted);
+    let (memory, remembered) = watch::channel(Memory::default());
+    let (book, names) = (Arc::clone(book), Arc::clone(&seen));
+    let recalling = memory::recall(store.clone(), book, names, fence.clone(), tenure.clone(), memory);
+    tasks.spawn_endless("memory", recalling);
+    if wanted {
+        let keeping = Arc::clone(&seen).keep(store.clone(), fence.clone(), remembered.clone());
+        tasks.spawn_endless("symbols", keeping);
+    }
     (remembered, seen)
 }
 
