@@ -6,13 +6,16 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use alpaca_feed::lifecycle::{Closed, ConnId, DialFailure};
 use alpaca_feed::message::Codec;
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::header::CONTENT_TYPE;
@@ -20,7 +23,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Dial = Pin<Box<dyn Future<Output = Result<Socket, DialFailure>> + Send>>;
@@ -191,11 +194,34 @@ async fn dial(url: String, codec: Codec) -> Result<Socket, DialFailure> {
         .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    match client_async_tls_with_config(request, stream, Some(config), None).await {
+    // Without TLS it is not asked.
+    let connector = if request.uri().scheme_str() == Some("wss") { Some(connector().await?) } else { None };
+    match client_async_tls_with_config(request, stream, Some(config), connector).await {
         Ok((socket, _response)) => Ok(socket),
         Err(Error::Http(response)) => Err(DialFailure::Http(response.status().as_u16())),
         Err(error) => Err(unusable(&error)),
     }
+}
+
+/// Believes the authorities that are built in and those of the system, or of `SSL_CERT_FILE` in their stead. They are read
+/// once, and not by the pump's thread: a file that hangs must not keep it from hearing the switch.
+async fn connector() -> Result<Connector, DialFailure> {
+    static TRUST: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
+    let read = || async { tokio::task::spawn_blocking(trust).await };
+    let config = TRUST.get_or_try_init(read).await;
+    config
+        .map(|config| Connector::Rustls(Arc::clone(config)))
+        .map_err(|e| DialFailure::Unreachable(e.to_string()))
+}
+
+fn trust() -> Arc<ClientConfig> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let system = rustls_native_certs::load_native_certs();
+    if let Some(error) = system.errors.first() {
+        tracing::warn!(%error, "the system's certificates cannot all be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 fn address(uri: &Uri) -> Option<(String, u16)> {
