@@ -53,11 +53,9 @@ impl Run {
         std::fs::write(dir.path().join("flag"), "on\n").unwrap();
         let setup = Setup::new(&venue, dir.path())
             .var("ALPACA_DATA_FEED", job)
-            .var("ALPACA_DATA_URL", venue.data_url())
+            .with_records(&venue, dir.path())
             .var("ALPACA_CHANNELS", "trades,quotes")
             .var("MONITORED_SYMBOLS", "AIG,BAC,IBM,SPY")
-            .var("INGEST_SINKS", format!("ndjson:{}", dir.path().join("records").display()))
-            .var("INGEST_FILE_MAX_AGE_S", "0.5")
             .var("INGEST_ENABLED_FILE", dir.path().join("flag").display())
             .var("HEARTBEAT_INTERVAL_S", 1);
         let setup = vary(setup);

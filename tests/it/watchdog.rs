@@ -44,11 +44,9 @@ fn learned(venue: &Venue, dir: &tempfile::TempDir, mute_after: Duration) -> Prod
 fn kept(venue: &Venue, dir: &tempfile::TempDir) -> Setup {
     Setup::new(venue, dir.path())
         .var("ALPACA_DATA_FEED", JOB)
-        .var("ALPACA_DATA_URL", venue.data_url())
+        .with_records(venue, dir.path())
         .var("ALPACA_CHANNELS", "trades,quotes")
         .var("MONITORED_SYMBOLS", "BTC/USD,ETH/USD")
-        .var("INGEST_SINKS", format!("ndjson:{}", dir.path().join("records").display()))
-        .var("INGEST_FILE_MAX_AGE_S", "0.5")
 }
 
 fn data_fresh(producer: &Producer) -> (String, String) {

@@ -40,6 +40,14 @@ impl Setup {
         setup.var("PORT", "0").var("LOG_FORMAT", "json").var("INGEST_BACKFILL_AFTER_S", "2")
     }
 
+    /// Asks this venue for its history, and keeps every record in `dir/records`, in files that are soon complete.
+    #[must_use]
+    pub fn with_records(self, venue: &Venue, dir: &Path) -> Self {
+        self.var("ALPACA_DATA_URL", venue.data_url())
+            .var("INGEST_SINKS", format!("ndjson:{}", dir.join("records").display()))
+            .var("INGEST_FILE_MAX_AGE_S", "0.5")
+    }
+
     /// Sets one variable.
     #[must_use]
     pub fn var(mut self, name: &str, value: impl ToString) -> Self {

@@ -62,11 +62,10 @@ impl<'a> Trouble<'a> {
         let disk = SmallDisk::mount(dir.path(), shape.disk_mb);
         let setup = Setup::new(&venue, dir.path())
             .var("ALPACA_DATA_FEED", tape.job)
-            .var("ALPACA_DATA_URL", venue.data_url())
+            .with_records(&venue, dir.path())
             .var("ALPACA_CHANNELS", "trades,quotes,bars")
             .var("MONITORED_SYMBOLS", tape.symbols.join(","))
             .var("INGEST_SINKS", format!("ndjson:{}", records(&disk, dir.path()).display()))
-            .var("INGEST_FILE_MAX_AGE_S", "0.5")
             .var("INGEST_MUTE_AFTER_S", "1")
             .var("INGEST_ENABLED_FILE", dir.path().join("flag").display())
             .var("HEARTBEAT_INTERVAL_S", 1)
