@@ -21,6 +21,7 @@ const LOG_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Setup {
     vars: BTreeMap<String, String>,
+    under: Vec<&'static str>,
 }
 
 impl Setup {
@@ -35,7 +36,7 @@ impl Setup {
     /// Nothing but a free HTTP port and JSON logs.
     #[must_use]
     pub fn bare() -> Self {
-        let setup = Self { vars: BTreeMap::new() };
+        let setup = Self { vars: BTreeMap::new(), under: Vec::new() };
         // The simulator's history lags behind only where a test asks for it.
         setup.var("PORT", "0").var("LOG_FORMAT", "json").var("INGEST_BACKFILL_AFTER_S", "2")
     }
@@ -52,6 +53,13 @@ impl Setup {
     #[must_use]
     pub fn var(mut self, name: &str, value: impl ToString) -> Self {
         self.vars.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Has the producer run by another program, with these arguments before its own.
+    #[must_use]
+    pub fn under(mut self, program: &[&'static str]) -> Self {
+        self.under = program.to_vec();
         self
     }
 
@@ -83,7 +91,15 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary::path("market-ingest"));
+        let own = binary::path("market-ingest");
+        let mut command = match self.under.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(own);
+                command
+            }
+            None => Command::new(own),
+        };
         command.env_clear().envs(&self.vars);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command

@@ -30,15 +30,7 @@ impl TlsFront {
     /// When the system has no port or no thread for it.
     #[must_use]
     pub fn start(venue: &Venue, dir: &Path) -> Self {
-        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
-        let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
-        let config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![own.cert.der().clone()], key)
-            .expect("a key that fits");
+        let (config, pem) = own_certificate();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -47,9 +39,9 @@ impl TlsFront {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let certificate = dir.join(format!("venue-{port}.pem"));
-        std::fs::write(&certificate, own.cert.pem()).expect("a file");
+        std::fs::write(&certificate, pem).expect("a file");
         let behind = venue.url().strip_prefix("ws://").expect("a plain venue").to_owned();
-        runtime.spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), behind));
+        runtime.spawn(serve(listener, TlsAcceptor::from(config), behind));
         Self { url: format!("wss://localhost:{port}"), certificate, _runtime: runtime }
     }
 
@@ -64,6 +56,24 @@ impl TlsFront {
     pub fn certificate(&self) -> &Path {
         &self.certificate
     }
+}
+
+/// A server's configuration for `localhost`, and its certificate in PEM.
+///
+/// # Panics
+/// When no key can be made.
+#[must_use]
+pub fn own_certificate() -> (Arc<ServerConfig>, String) {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .expect("a key that fits");
+    (Arc::new(config), own.cert.pem())
 }
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor, behind: String) {

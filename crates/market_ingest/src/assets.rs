@@ -27,8 +27,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TIMES_EVERY: u64 = 5;
 /// Every row is written anew at every so many-th turn: somebody else may have written it.
 const ALL_EVERY: u64 = 60;
-/// Rows written at once; the rest follows a second later, oldest change first.
-const WRITE_MAX: usize = 1_000;
+/// Rows written at once; whatever else has changed follows, each in its turn.
+const WRITE_MAX: usize = 5_000;
 
 /// Time of the newest delivered event by symbol and channel, ns UTC; 0 before the first.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Newest {
 #[derive(Clone, Debug)]
 pub(crate) struct AssetNames {
     symbols: BTreeMap<String, String>,
-    names: BTreeMap<String, String>,
+    names: BTreeMap<String, Arc<str>>,
 }
 
 impl AssetNames {
@@ -74,13 +74,16 @@ impl AssetNames {
             None => symbol.to_owned(),
         };
         let symbols = named.iter().filter(|symbol| **symbol != EVERY_SYMBOL);
-        let names: BTreeMap<String, String> =
-            symbols.map(|symbol| ((*symbol).to_owned(), name(symbol))).collect();
-        Self { symbols: names.iter().map(|(symbol, name)| (name.clone(), symbol.clone())).collect(), names }
+        let names: BTreeMap<String, Arc<str>> =
+            symbols.map(|symbol| ((*symbol).to_owned(), name(symbol).into())).collect();
+        Self {
+            symbols: names.iter().map(|(symbol, name)| (name.to_string(), symbol.clone())).collect(),
+            names,
+        }
     }
 
-    fn of<'a>(&'a self, symbol: &'a str) -> &'a str {
-        self.names.get(symbol).map_or(symbol, String::as_str)
+    fn of(&self, symbol: &Arc<str>) -> Arc<str> {
+        Arc::clone(self.names.get(&**symbol).unwrap_or(symbol))
     }
 
     /// The hold that a row asks for, if it does. A row whose timeframe is no channel holds the asset on all of them.
@@ -109,7 +112,7 @@ fn channel(timeframe: &str) -> &str {
     if timeframe == "1m" { "bars" } else { timeframe }
 }
 
-fn timeframe(channel: &str) -> &str {
+fn timeframe(channel: &'static str) -> &'static str {
     if channel == "bars" { "1m" } else { channel }
 }
 
@@ -125,12 +128,23 @@ pub(crate) struct Assets {
 }
 
 /// A row's name and timeframe.
-type Key = (String, &'static str);
+type Key = (Arc<str>, &'static str);
+
+/// What a row should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    status: &'static str,
+    last_event_ts: Option<i64>,
+}
 
 impl Assets {
     /// Writes what has changed until the process stops: a status within a second, times every few seconds.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let mut written: BTreeMap<Key, AssetUpdate> = BTreeMap::new();
+        let mut written: BTreeMap<Key, Row> = BTreeMap::new();
+        // The row from which on times are written next.
+        let mut from: Option<Key> = None;
+        // What statuses were written of; none while some are not.
+        let mut settled = None;
         let mut failing = false;
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,6 +156,7 @@ impl Assets {
             }
             // The rows are the holder's.
             if !self.report.fence().may_write() {
+                (settled, from) = (None, None);
                 written.clear();
                 continue;
             }
@@ -149,25 +164,32 @@ impl Assets {
             if turn % ALL_EVERY == 0 {
                 written.clear();
             }
-            let is_new = |key: &Key, row: &AssetUpdate| match written.get(key) {
-                Some(old) => old.status != row.status || (times_too && old != row),
-                None => true,
-            };
+            let standing = self.standing();
+            if !times_too && settled.as_ref() == Some(&standing) {
+                continue;
+            }
             let rows = self.rows();
-            let new: Vec<_> =
-                rows.into_iter().filter(|(key, row)| is_new(key, row)).take(WRITE_MAX).collect();
+            let (mut new, later) = changed(&rows, &written, from.as_ref());
+            settled = (new.len() <= WRITE_MAX).then_some(standing);
+            new.truncate(WRITE_MAX);
+            if times_too {
+                let room = WRITE_MAX - new.len();
+                from = later.get(room).map(|key| (*key).clone());
+                new.extend(later.into_iter().take(room));
+            }
             if new.is_empty() {
                 continue;
             }
-            let updates: Vec<AssetUpdate> = new.iter().map(|(_, row)| row.clone()).collect();
+            let updates: Vec<AssetUpdate> = new.iter().map(|key| update(key, &rows[*key])).collect();
             match self.store.write_assets(&updates).await {
                 Ok(()) => {
-                    written.extend(new);
+                    written.extend(new.into_iter().map(|key| (key.clone(), rows[key])));
                     if std::mem::take(&mut failing) {
                         tracing::info!("data_ingest_state is kept up again");
                     }
                 }
                 Err(error) => {
+                    settled = None;
                     if !std::mem::replace(&mut failing, true) {
                         let error = logging::chain(&error);
                         tracing::warn!(error, "data_ingest_state cannot be kept up; its pauses still count");
@@ -177,8 +199,14 @@ impl Assets {
         }
     }
 
+    /// All that a status hangs on: the decision, how far each job has followed it, and which assets there are.
+    fn standing(&self) -> (u64, Vec<Option<u64>>, usize) {
+        let at_rest = self.report.jobs().iter().map(|job| job.at_rest_seq).collect();
+        (self.report.decision().seq, at_rest, self.newest.times().len())
+    }
+
     /// What the rows should hold now: everything subscribed by name, and everything that came by `*`.
-    fn rows(&self) -> BTreeMap<Key, AssetUpdate> {
+    fn rows(&self) -> BTreeMap<Key, Row> {
         // What is comes before what was asked, so that a hold is told only when its effect is complete.
         let jobs = self.report.jobs();
         let decided = self.report.decision();
@@ -188,20 +216,16 @@ impl Assets {
         for plan in &self.plans {
             let at_rest =
                 jobs.iter().any(|job| *job.name == *plan.name && job.at_rest_seq == Some(decided.seq));
-            let mut add = |name: &str, symbol: &str, at: usize, ts: Option<i64>| {
+            let mut add = |symbol: &Arc<str>, at: usize, ts: Option<i64>| {
                 let held = at_rest && coverage.is_held(&plan.name, symbol, CHANNELS[at]);
-                let timeframe = timeframe(CHANNELS[at]);
-                let row = rows.entry((name.to_owned(), timeframe)).or_insert_with(|| AssetUpdate {
-                    canonical_symbol: name.to_owned(),
-                    timeframe: timeframe.to_owned(),
-                    status: "paused",
-                    last_event_ts: None,
-                });
+                let row = rows
+                    .entry((self.names.of(symbol), timeframe(CHANNELS[at])))
+                    .or_insert(Row { status: "paused", last_event_ts: None });
                 // Another job may ingest the same asset: it is paused when all are.
                 if !held {
                     row.status = "running";
                 }
-                row.last_event_ts = ts.map(Timestamp::from_nanoseconds);
+                row.last_event_ts = ts;
             };
             let seen = |symbol: SymbolId, at: usize| {
                 times.get(symbol.index()).map(|times| times[at]).filter(|ts| *ts != 0)
@@ -210,17 +234,45 @@ impl Assets {
                 let Some(at) = CHANNELS.iter().position(|own| own == channel) else { continue };
                 if symbol != EVERY_SYMBOL {
                     let ts = self.symbols.find(symbol).and_then(|id| seen(id, at));
-                    add(self.names.of(symbol), symbol, at, ts);
+                    add(&symbol.as_str().into(), at, ts);
                     continue;
                 }
                 let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
                 for (id, ts) in (0..count).map(SymbolId).filter_map(|id| Some((id, seen(id, at)?))) {
-                    let symbol = self.symbols.name(id);
-                    add(self.names.of(&symbol), &symbol, at, Some(ts));
+                    add(&self.symbols.name(id), at, Some(ts));
                 }
             }
         }
         rows
+    }
+}
+
+/// The rows that are new or have another status, and those of which the time alone has moved, beginning at `from`.
+fn changed<'a>(
+    rows: &'a BTreeMap<Key, Row>,
+    written: &BTreeMap<Key, Row>,
+    from: Option<&Key>,
+) -> (Vec<&'a Key>, Vec<&'a Key>) {
+    let mut later = Vec::new();
+    let mut new = Vec::new();
+    for (key, row) in rows {
+        match written.get(key) {
+            Some(old) if old == row => {}
+            Some(old) if old.status == row.status => later.push(key),
+            Some(_) | None => new.push(key),
+        }
+    }
+    let first = from.map_or(0, |from| later.partition_point(|key| *key < from));
+    later.rotate_left(first);
+    (new, later)
+}
+
+fn update((name, timeframe): &Key, row: &Row) -> AssetUpdate {
+    AssetUpdate {
+        canonical_symbol: name.to_string(),
+        timeframe: (*timeframe).to_owned(),
+        status: row.status,
+        last_event_ts: row.last_event_ts.map(Timestamp::from_nanoseconds),
     }
 }
 
@@ -269,6 +321,36 @@ mod tests {
         for name in ["*", "A*", "AAP?", ""] {
             let held = AssetNames::new(&[]).hold(&row(name, true));
             assert!(matches!(held, Some((_, Observation::Doubt(_)))), "{name:?}: {held:?}");
+        }
+    }
+
+    #[test]
+    fn statuses_go_first_and_every_time_has_its_turn() {
+        let key = |name: &str| -> Key { (name.into(), "trades") };
+        let row = |status, ts| Row { status, last_event_ts: Some(ts) };
+        let rows: BTreeMap<Key, Row> = [
+            (key("A"), row("running", 2)),
+            (key("B"), row("paused", 2)),
+            (key("C"), row("running", 2)),
+            (key("D"), row("running", 1)),
+            (key("E"), row("running", 1)),
+        ]
+        .into();
+        let written: BTreeMap<Key, Row> = [
+            (key("A"), row("running", 1)),
+            (key("B"), row("running", 2)),
+            (key("C"), row("running", 1)),
+            (key("D"), row("running", 1)),
+        ]
+        .into();
+        let names = |keys: Vec<&Key>| keys.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        for (from, later) in [(None, ["A", "C"]), (Some(key("B")), ["C", "A"]), (Some(key("X")), ["A", "C"])]
+        {
+            let (new, times) = changed(&rows, &written, from.as_ref());
+            assert_eq!(
+                (names(new), names(times)),
+                (vec!["B".into(), "E".into()], later.map(String::from).to_vec())
+            );
         }
     }
 }

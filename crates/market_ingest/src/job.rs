@@ -14,6 +14,8 @@ use alpaca_feed::watchdog::Freshness;
 use ingest_status::{JobReport, JobStatus, Timestamp};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::lag::Lags;
+
 /// Kinds of events, in the order of [`JobState::messages`].
 pub const KINDS: [(Kind, &str); 14] = [
     (Kind::Trade, "trade"),
@@ -70,6 +72,8 @@ pub struct JobState {
     pub last_event_ts: Option<i64>,
     /// Seconds from the newest event's own time to its receipt.
     pub lag_s: Option<f64>,
+    /// From the own time of the oldest record of each turn to its delivery.
+    pub lags: Lags,
     /// Symbol of the newest event that has one.
     pub last_symbol: Option<Arc<str>>,
     /// When it was received, ns UTC.
@@ -149,6 +153,7 @@ impl JobState {
             clock: None,
             last_event_ts: None,
             lag_s: None,
+            lags: Lags::default(),
             last_symbol: None,
             last_received_ts: None,
             held_back: 0,

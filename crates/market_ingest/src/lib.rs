@@ -16,6 +16,7 @@ pub mod health;
 pub mod history;
 mod http;
 pub mod job;
+pub mod lag;
 pub mod lease;
 mod link;
 pub mod logging;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -17,6 +17,7 @@ use crate::beat::BeatCounts;
 use crate::gaps::GapState;
 use crate::history::Late;
 use crate::job::{JobState, KINDS};
+use crate::lag::Lags;
 use crate::report::Report;
 
 /// Content type of [`text`].
@@ -142,6 +143,8 @@ fn jobs(r: &mut Registry, jobs: &[JobState]) {
     }
     r.register("connected", "1 when authenticated and subscribed", connected);
     r.register("lag_seconds", "From the newest event's own time to its receipt", lag);
+    let lags = LagsOfJobs(jobs.iter().map(|job| (by_job(job), job.lags.clone())).collect());
+    r.register("record_lag_seconds", "From a record's own time to its delivery to the sinks", lags);
     r.register("last_event_timestamp_seconds", "The newest event's own time", newest);
     r.register("messages", "Events received", messages);
     r.register("rejections", "Errors of the venue by code", rejections);
@@ -223,6 +226,24 @@ fn pauses(r: &mut Registry, jobs: &[JobState], late: &Late) {
     r.register("job_lag_while_paused", "Seconds since the newest event's own time, while paused", lag);
     let durations = Durations(jobs.iter().map(|job| (by_job(job), job.pause_durations.clone())).collect());
     r.register("job_pause_duration_seconds", "How long pauses lasted that are over", durations);
+}
+
+/// The jobs' histograms of lags.
+#[derive(Debug)]
+struct LagsOfJobs(Vec<(Job, Lags)>);
+
+impl EncodeMetric for LagsOfJobs {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (job, lags) in &self.0 {
+            let (sum_s, count, buckets) = lags.by_doubling();
+            encoder.encode_family(job)?.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 /// Histograms that the jobs keep themselves.

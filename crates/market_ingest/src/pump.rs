@@ -417,15 +417,16 @@ impl Pump {
         }
         if let Some(last) = self.batch.events.last() {
             let (received_at, received_ts) = (Instant::now(), wall_ts());
-            let (mut newest, mut records) = (i64::MIN, 0);
+            let (mut oldest, mut newest, mut records) = (i64::MAX, i64::MIN, 0);
             for event in &self.batch.events {
                 self.state.messages[event.kind() as usize] += 1;
                 if let Some(time) = sink::clock(event, received_ts) {
-                    newest = newest.max(time);
+                    (oldest, newest) = (oldest.min(time), newest.max(time));
                     records += 1;
                 }
             }
             if records > 0 {
+                self.state.lags.record(received_ts.saturating_sub(oldest), records.into());
                 self.account.take_time(newest, records);
             }
             self.watchdog.handle_batch(received_at.into_std(), received_ts, &self.batch.events);

@@ -7,7 +7,9 @@ use e2e::producer::Setup;
 use e2e::venue::Venue;
 use e2e::{sqlite, wait_for};
 
-use super::{LIMIT, MESSAGES, RUNS, cpu_s, expected, median, status_mib, total};
+use super::feeder::{Feed, Feeder};
+use super::throughput::{Run, TAPE, one_run};
+use super::{LIMIT, RUNS, cpu_s, median, status_mib, total};
 
 pub(crate) fn measure() {
     by_symbols();
@@ -17,65 +19,58 @@ pub(crate) fn measure() {
 }
 
 fn by_symbols() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let counts = ["10", "100", "1000", "10000"];
+    let feeders = counts.map(|symbols| Feeder::start(&Feed { symbols, ..TAPE }, dir.path()));
+    let mut costs = counts.map(|_| Vec::new());
+    for _ in 0..RUNS {
+        for (feeder, costs) in feeders.iter().zip(&mut costs) {
+            let run = Run { codec: "msgpack", tls: false, sink: "null" };
+            costs.push(1e3 / one_run(feeder, run, dir.path()).0);
+        }
+    }
     println!(
         "\nNanoseconds of CPU time a message by number of symbols, MessagePack, 10 a frame, {RUNS} runs each\n"
     );
     println!("| symbols | ns a message: median (min to max) |");
     println!("|---|---|");
-    let counts = ["10", "100", "1000", "10000"];
-    let venues = counts.map(venue);
-    let mut costs = counts.map(|_| Vec::new());
-    for _ in 0..RUNS {
-        for (venue, costs) in venues.iter().zip(&mut costs) {
-            costs.push(cost_ns(venue, 0));
-        }
-    }
-    for (symbols, mut costs) in counts.into_iter().zip(costs) {
-        let middle = median(&mut costs);
-        println!("| {symbols} | {middle:.0} ({:.0} to {:.0}) |", costs[0], costs[costs.len() - 1]);
-    }
+    rows(&counts, costs);
 }
 
 fn by_holds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let feed = Feed { symbols: "10000", ..TAPE };
+    let feeder = Feeder::start(&feed, dir.path());
+    let traded = Venue::start(&["--synthetic", "--symbols", "10000", "--messages", "1000000"]).state();
+    let traded: Vec<String> =
+        traded["feed"]["by_symbol"].as_object().expect("counts").keys().cloned().collect();
+    let counts = ["0", "10", "100", "1000"];
+    let mut costs = counts.map(|_| Vec::new());
+    for _ in 0..RUNS {
+        for (holds, costs) in counts.iter().zip(&mut costs) {
+            costs.push(with_holds(&feeder, holds.parse().expect("a number"), &traded));
+        }
+    }
     println!("\nThe same with holds on symbols, of which one in ten trades, 10,000 symbols\n");
     println!("| holds | ns a message: median (min to max) |");
     println!("|---|---|");
-    let venue = venue("10000");
-    let counts = [0, 10, 100, 1_000];
-    let mut costs = counts.map(|_| Vec::new());
-    for _ in 0..RUNS {
-        for (holds, costs) in counts.into_iter().zip(&mut costs) {
-            costs.push(cost_ns(&venue, holds));
-        }
-    }
-    for (holds, mut costs) in counts.into_iter().zip(costs) {
+    rows(&counts, costs);
+}
+
+fn rows(of: &[&str], costs: impl IntoIterator<Item = Vec<f64>>) {
+    for (of, mut costs) in of.iter().zip(costs) {
         let middle = median(&mut costs);
-        println!("| {holds} | {middle:.0} ({:.0} to {:.0}) |", costs[0], costs[costs.len() - 1]);
+        println!("| {of} | {middle:.0} ({:.0} to {:.0}) |", costs[0], costs[costs.len() - 1]);
     }
 }
 
-fn venue(symbols: &str) -> Venue {
-    let messages = MESSAGES.to_string();
-    let size = ["--synthetic", "--symbols", symbols, "--messages", &messages, "--per-frame", "10"];
-    Venue::start(&size)
-}
-
-/// CPU time of one whole stream; what is held is received all the same and counts.
-fn cost_ns(venue: &Venue, holds: usize) -> f64 {
+/// CPU time a message of one whole stream; what is held is received all the same and counts.
+fn with_holds(feeder: &Feeder, holds: usize, traded: &[String]) -> f64 {
     let dir = tempfile::tempdir().expect("a directory");
     let flag = dir.path().join("flag");
     std::fs::write(&flag, "off\n").expect("a flag");
-    let producer = Setup::new(venue, dir.path())
-        .var("ALPACA_DATA_FEED", "sip")
-        .var("MONITORED_SYMBOLS", "*")
-        .var("INGEST_SINKS", "null")
-        .var("INGEST_ENABLED_FILE", flag.display())
-        .var("APCA_API_KEY_ID", format!("{:?}", dir.path()))
-        .start();
-    let traded = venue.state()["feed"]["by_symbol"].clone();
-    let traded: Vec<&String> = traded.as_object().expect("counts").keys().collect();
+    let producer = feeder.setup(false, dir.path()).var("INGEST_ENABLED_FILE", flag.display()).start();
     let names = (0..holds).map(|n| match n % 10 {
-        // The tail of the universe trades least, so that nearly all of the stream is still delivered.
         0 => traded[traded.len() - 1 - n / 10].clone(),
         _ => format!("NONE{n}"),
     });
@@ -90,31 +85,28 @@ fn cost_ns(venue: &Venue, holds: usize) -> f64 {
     let cpu_s = || cpu_s(producer.process.id()).expect("a process");
     let before_s = cpu_s();
     std::fs::write(&flag, "on\n").expect("a flag");
-    let expected = expected(venue);
     // What is held by name comes all the same with `*`, and is held back.
     let received = || {
         let held_back = producer.metric(r#"market_ingest_held_back_total{job="sip"}"#).unwrap_or(0.0);
         total(&producer) + held_back as u64
     };
-    wait_for("the whole stream", LIMIT, || (received() >= expected).then_some(()));
-    (cpu_s() - before_s) * 1e9 / expected as f64
+    wait_for("the whole stream", LIMIT, || (received() >= feeder.messages).then_some(()));
+    (cpu_s() - before_s) * 1e9 / feeder.messages as f64
 }
 
 fn over_time() {
-    let venue =
-        Venue::start(&["--synthetic", "--symbols", "11000", "--rate", "1000000", "--per-frame", "100"]);
+    const RATE: u64 = 1_000_000;
+    const SECONDS: [u64; 4] = [5, 15, 30, 60];
     let dir = tempfile::tempdir().expect("a directory");
-    let producer = Setup::new(&venue, dir.path())
-        .var("ALPACA_DATA_FEED", "sip")
-        .var("MONITORED_SYMBOLS", "*")
-        .var("INGEST_SINKS", "null")
-        .start();
+    let feed = Feed { rate: RATE, messages: RATE * 65, per_frame: "100", ..TAPE };
+    let feeder = Feeder::start(&feed, dir.path());
+    let producer = feeder.setup(false, dir.path()).start();
     producer.wait_live();
-    println!("\nResident memory under all that the simulator can feed, 11,000 symbols, `null` sink\n");
+    println!("\nResident memory at {RATE} messages/s, 11,000 symbols, `null` sink\n");
     println!("| after, s | M messages | MiB |");
     println!("|---|---|---|");
     let began = Instant::now();
-    for after_s in [5, 15, 30, 60] {
+    for after_s in SECONDS {
         let at = Duration::from_secs(after_s);
         wait_for("the time", LIMIT, || (began.elapsed() >= at).then_some(()));
         let millions = total(&producer) as f64 / 1e6;

@@ -1,35 +1,35 @@
-//! The figures of `docs/benchmarks.md` that need whole processes: messages a second per core, memory,
-//! and the time from a flag's edit to the last record. `cargo bench -p e2e`.
+//! The figures of `docs/benchmarks.md` that need whole processes. `cargo bench --workspace --bench e2e`, or with the names
+//! of parts behind `--`.
 //!
-//! The simulator feeds a fixed synthetic market as fast as it is taken; CPU time is the producer's own,
-//! user and system, as the kernel counts it (in ticks of 10 ms), from before the first message to after
-//! the last. Configurations take turns, so that a drift of the machine touches all alike.
+//! A feeder of prepared frames stands for the venue, in a process of its own; CPU time is the client's own, user and system, as the
+//! kernel counts it (in ticks of 10 ms), from before the first message to after the last. What is compared takes turns,
+//! so that a drift of the machine touches all alike.
 
 mod clients;
+mod feeder;
 mod growth;
+mod latency;
 mod peers;
+mod throughput;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::producer::{Producer, Setup};
-use e2e::tls::TlsFront;
 use e2e::venue::Venue;
 use e2e::{now_us, wait_for};
 
 const RUNS: usize = 5;
-const MESSAGES: u64 = 2_000_000;
 const FLIPS: usize = 100;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() {
-    if clients::run_if_asked() {
+    if clients::run_if_asked() || feeder::run_if_asked() || throughput::count_if_asked() {
         return;
     }
     // `cargo bench` and `cargo test --benches` pass arguments that are not for us; only the former
     // is a request for figures.
     if !std::env::args().any(|argument| argument == "--bench") {
-        println!("run by: cargo bench -p e2e");
+        println!("run by: cargo bench --workspace --bench e2e");
         return;
     }
     // Parts by name, or all.
@@ -38,7 +38,9 @@ fn main() {
         names.peek().is_none() || names.any(|asked| asked == name)
     };
     for (name, part) in [
-        ("throughput", throughput as fn()),
+        ("throughput", throughput::measure as fn()),
+        ("latency", latency::measure),
+        ("burst", latency::burst),
         ("peers", peers::compare),
         ("flips", flips),
         ("growth", growth::measure),
@@ -49,90 +51,10 @@ fn main() {
     }
 }
 
-fn throughput() {
-    println!(
-        "\nEnd to end, sink null, stream of {MESSAGES} messages (trades, quotes, bars), {RUNS} runs each\n"
-    );
-    println!("| codec | a frame | M messages/s per core: median (min to max) | peak memory, MiB |");
-    println!("|---|---|---|---|");
-    let messages = MESSAGES.to_string();
-    let venues: Vec<(&str, Venue)> = ["1", "10", "100"]
-        .into_iter()
-        .map(|per_frame| {
-            let arguments =
-                ["--synthetic", "--symbols", "11000", "--messages", &messages, "--per-frame", per_frame];
-            (per_frame, Venue::start(&arguments))
-        })
-        .collect();
-    let keep = tempfile::tempdir().expect("a directory");
-    let fronts: Vec<TlsFront> = venues.iter().map(|(_, venue)| TlsFront::start(venue, keep.path())).collect();
-    let mut rates: BTreeMap<(String, usize), Vec<f64>> = BTreeMap::new();
-    let mut peaks: BTreeMap<(String, usize), f64> = BTreeMap::new();
-    for run in 0..RUNS {
-        for codec in ["msgpack", "json"] {
-            for (at, (per_frame, venue)) in venues.iter().enumerate() {
-                for (words, front) in [("", None), (" by TLS", Some(&fronts[at]))] {
-                    let account = format!("{codec}-{per_frame}-{run}{words}");
-                    let (rate, peak_mib) = one_run(venue, front, codec, &account);
-                    let key = (format!("{codec}{words}"), at);
-                    rates.entry(key.clone()).or_default().push(rate);
-                    let peak = peaks.entry(key).or_default();
-                    *peak = peak.max(peak_mib);
-                }
-            }
-        }
-    }
-    for ((codec, at), rates) in &mut rates {
-        let median = median(rates);
-        let (min, max) = (rates[0], rates[rates.len() - 1]);
-        let (per_frame, peak) = (venues[*at].0, peaks[&(codec.clone(), *at)]);
-        println!("| {codec} | {per_frame} | {median:.2} ({min:.2} to {max:.2}) | {peak:.0} |");
-    }
-}
-
 /// Sorts them.
 fn median(rates: &mut [f64]) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates[rates.len() / 2]
-}
-
-/// Messages per microsecond of CPU time, and the peak of resident memory.
-fn one_run(venue: &Venue, front: Option<&TlsFront>, codec: &str, account: &str) -> (f64, f64) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let flag = dir.path().join("flag");
-    std::fs::write(&flag, "off\n").expect("a flag");
-    let setup = Setup::new(venue, dir.path());
-    let setup = match front {
-        None => setup,
-        Some(front) => {
-            setup.var("ALPACA_STREAM_URL", front.url()).var("SSL_CERT_FILE", front.certificate().display())
-        }
-    };
-    let producer = setup
-        .var("ALPACA_DATA_FEED", "sip")
-        .var("MONITORED_SYMBOLS", "*")
-        .var("ALPACA_CODEC", codec)
-        .var("INGEST_SINKS", "null")
-        .var("INGEST_ENABLED_FILE", flag.display())
-        .var("APCA_API_KEY_ID", account)
-        .var("APCA_API_SECRET_KEY", "secret")
-        .start();
-    let cpu_s = || cpu_s(producer.process.id()).expect("a process");
-    let before_s = cpu_s();
-    std::fs::write(&flag, "on\n").expect("a flag");
-    let expected = expected(venue);
-    wait_for("the whole stream", LIMIT, || (total(&producer) >= expected).then_some(()));
-    let used_s = cpu_s() - before_s;
-    assert_eq!(total(&producer), expected);
-    (expected as f64 / used_s / 1e6, status_mib(&producer, "VmHWM"))
-}
-
-/// Elements of the stock stream that trades, quotes and bars bring; corrections and cancels come with trades.
-fn expected(venue: &Venue) -> u64 {
-    let feed = venue.state()["feed"].clone();
-    let by_symbol = feed["by_symbol"].as_object().expect("counts");
-    let stocks = by_symbol.iter().filter(|(symbol, _)| e2e::venue::is_stock(symbol));
-    stocks.flat_map(|(_, n)| ["t", "q", "b", "c", "x"].map(|letter| n[letter].as_u64().unwrap_or(0))).sum()
 }
 
 fn total(producer: &Producer) -> u64 {

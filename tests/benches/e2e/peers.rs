@@ -9,85 +9,116 @@ use std::time::{Duration, Instant};
 use e2e::child::Process;
 use e2e::venue::Venue;
 
-use super::{LIMIT, RUNS, cpu_s, expected, median, one_run};
+use super::feeder::{Feed, Feeder};
+use super::throughput::{Run, TAPE, one_run};
+use super::{LIMIT, RUNS, clients, cpu_s, median};
 
 /// One that is compared with.
 struct Peer {
     name: &'static str,
-    /// Of the market that it is given: the slow ones get less, so that a run takes seconds.
-    messages: &'static str,
+    market: Market,
     command: fn(&str, u64) -> Option<Command>,
 }
 
+/// Who feeds it: prepared frames for the fast ones, and the simulator, with so few messages that a run takes seconds,
+/// for those whose libraries want more of a venue.
+#[derive(Clone, Copy, PartialEq)]
+enum Market {
+    MessagePack,
+    Json,
+    Simulator,
+}
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const OF_SIMULATOR: &str = "200000";
 
 const PEERS: [Peer; 6] = [
     Peer {
         name: "raw loop, MessagePack",
-        messages: "4000000",
-        command: |u, n| ourselves("raw-msgpack", u, n),
+        market: Market::MessagePack,
+        command: |url, n| Some(clients::ourselves("raw-msgpack", url, n)),
     },
-    Peer { name: "raw loop, JSON", messages: "4000000", command: |u, n| ourselves("raw-json", u, n) },
-    Peer { name: "tokio-tungstenite, serde", messages: "1000000", command: |u, n| ourselves("serde", u, n) },
-    Peer { name: "JavaScript SDK", messages: "400000", command: javascript },
-    Peer { name: "alpaca-py, raw", messages: "200000", command: |u, n| python(&[], u, n) },
-    Peer { name: "alpaca-py, models", messages: "200000", command: |u, n| python(&["--models"], u, n) },
+    Peer {
+        name: "raw loop, JSON",
+        market: Market::Json,
+        command: |url, n| Some(clients::ourselves("raw-json", url, n)),
+    },
+    Peer {
+        name: "tokio-tungstenite, serde",
+        market: Market::Json,
+        command: |url, n| Some(clients::ourselves("serde", url, n)),
+    },
+    Peer { name: "JavaScript SDK", market: Market::Simulator, command: javascript },
+    Peer { name: "alpaca-py, raw", market: Market::Simulator, command: |url, n| python(&[], url, n) },
+    Peer {
+        name: "alpaca-py, models",
+        market: Market::Simulator,
+        command: |url, n| python(&["--models"], url, n),
+    },
 ];
 
 pub(crate) fn compare() {
-    println!("\nBeside other clients, 10 messages a frame, {RUNS} runs each\n");
-    println!(
-        "| client | M messages/s per core: median (min to max) | ours, MessagePack, is so many times faster |"
-    );
-    println!("|---|---|---|");
+    let dir = tempfile::tempdir().expect("a directory");
+    let feeder = |codec| Feeder::start(&Feed { codec, ..TAPE }, dir.path());
+    let (msgpack, json) = (feeder("msgpack"), feeder("json"));
+    let size = ["--synthetic", "--symbols", "11000", "--messages", OF_SIMULATOR, "--per-frame", "10"];
+    let venue = Venue::start(&size);
     let mut rates: Vec<(&str, Vec<f64>)> = Vec::new();
     let mut note = |name: &'static str, rate: f64| match rates.iter_mut().find(|(other, _)| *other == name) {
         Some((_, rates)) => rates.push(rate),
         None => rates.push((name, vec![rate])),
     };
-    let markets: Vec<(&str, Venue)> = ["4000000", "1000000", "400000", "200000"]
-        .into_iter()
-        .map(|messages| {
-            let arguments =
-                ["--synthetic", "--symbols", "11000", "--messages", messages, "--per-frame", "10"];
-            (messages, Venue::start(&arguments))
-        })
-        .collect();
-    let market = |messages: &str| &markets.iter().find(|(own, _)| *own == messages).expect("a market").1;
-    for run in 0..RUNS {
-        for (name, codec) in [("market-ingest, MessagePack", "msgpack"), ("market-ingest, JSON", "json")] {
-            note(name, one_run(market("4000000"), None, codec, &format!("{codec}-{run}")).0);
+    let mut left_out = Vec::new();
+    for _ in 0..RUNS {
+        for (name, codec, feeder) in
+            [("market-ingest, MessagePack", "msgpack", &msgpack), ("market-ingest, JSON", "json", &json)]
+        {
+            note(name, one_run(feeder, Run { codec, tls: false, sink: "null" }, dir.path()).0);
         }
         for peer in &PEERS {
-            match (peer.command)(&stream(market(peer.messages)), expected(market(peer.messages))) {
-                Some(command) => note(peer.name, rate(command, market(peer.messages))),
-                None if run == 0 => println!("LEFT OUT: {} (run scripts/clients)", peer.name),
-                None => {}
+            let (url, messages) = match peer.market {
+                Market::MessagePack => (&*msgpack.url, msgpack.messages),
+                Market::Json => (&*json.url, json.messages),
+                Market::Simulator => (venue.url(), expected(&venue)),
+            };
+            let watched = (peer.market == Market::Simulator).then_some(&venue);
+            match (peer.command)(&format!("{url}/v2/sip"), messages) {
+                Some(command) => note(peer.name, rate(command, watched, messages)),
+                None => left_out.push(peer.name),
             }
         }
     }
-    let ours = median(&mut rates[0].1.clone());
+    println!("\nBeside other clients, 10 messages a frame, {RUNS} runs each, taking turns\n");
+    println!(
+        "| client | M messages/s per core: median (min to max) | ours, MessagePack, is so many times faster |"
+    );
+    println!("|---|---|---|");
+    let ours = median(&mut rates[0].1);
     for (name, rates) in &mut rates {
         let middle = median(rates);
         let (min, max) = (rates[0], rates[rates.len() - 1]);
         println!("| {name} | {middle:.3} ({min:.3} to {max:.3}) | {:.2} |", ours / middle);
     }
+    left_out.dedup();
+    for name in left_out {
+        println!("LEFT OUT: {name} (run scripts/clients)");
+    }
 }
 
-fn stream(venue: &Venue) -> String {
-    format!("{}/v2/sip", venue.url())
-}
-
-/// Messages per microsecond of CPU time.
-fn rate(mut command: Command, venue: &Venue) -> f64 {
-    let mark = venue.mark();
+/// Messages per microsecond of CPU time, from the subscription on where the venue tells it: a library may take its time
+/// to start.
+fn rate(mut command: Command, venue: Option<&Venue>, messages: u64) -> f64 {
+    let mark = venue.map(Venue::mark);
     let mut process = Process::spawn(&mut command);
     let deadline = Instant::now() + LIMIT;
-    while !venue.since(mark, "/v2/sip").iter().any(|event| event["kind"] == "subscribe") {
-        assert!(Instant::now() < deadline && process.is_running(), "{}", process.stderr());
-        std::thread::sleep(Duration::from_millis(2));
+    let mut before_s = 0.0;
+    if let Some((venue, mark)) = venue.zip(mark) {
+        while !venue.since(mark, "/v2/sip").iter().any(|event| event["kind"] == "subscribe") {
+            assert!(Instant::now() < deadline && process.is_running(), "{}", process.stderr());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        before_s = cpu_s(process.id()).expect("a process");
     }
-    let before_s = cpu_s(process.id()).expect("a process");
     let mut used_s = 0.0;
     while process.is_running() {
         used_s = cpu_s(process.id()).map_or(used_s, |total_s| total_s - before_s);
@@ -95,13 +126,15 @@ fn rate(mut command: Command, venue: &Venue) -> f64 {
         assert!(Instant::now() < deadline, "{}", process.stderr());
     }
     assert!(process.wait_exit(LIMIT).success(), "{}", process.stderr());
-    expected(venue) as f64 / used_s / 1e6
+    messages as f64 / used_s / 1e6
 }
 
-fn ourselves(client: &str, url: &str, expected: u64) -> Option<Command> {
-    let mut command = Command::new(std::env::current_exe().ok()?);
-    command.args(["--client", client, url, &expected.to_string()]);
-    Some(command)
+/// Elements of the stock stream that trades, quotes and bars bring; corrections and cancels come with trades.
+fn expected(venue: &Venue) -> u64 {
+    let feed = venue.state()["feed"].clone();
+    let by_symbol = feed["by_symbol"].as_object().expect("counts");
+    let stocks = by_symbol.iter().filter(|(symbol, _)| e2e::venue::is_stock(symbol));
+    stocks.flat_map(|(_, n)| ["t", "q", "b", "c", "x"].map(|letter| n[letter].as_u64().unwrap_or(0))).sum()
 }
 
 fn python(arguments: &[&str], url: &str, expected: u64) -> Option<Command> {

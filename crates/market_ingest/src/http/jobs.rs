@@ -17,6 +17,7 @@ use super::reach::overlap;
 use super::reads::Pause;
 use super::{SHAPE, Shown};
 use crate::job::{JobState, KINDS};
+use crate::lag::Quantiles;
 use crate::report::hold_report;
 
 /// The newest records of the store among which a job's pauses are looked for.
@@ -66,6 +67,8 @@ struct JobDetail {
 struct JobMetrics {
     /// Events received, by kind.
     messages: BTreeMap<&'static str, u64>,
+    /// From a record's own time to its delivery to the sinks, by the oldest of what is delivered together.
+    lag: Quantiles,
     /// Elements that could not be decoded.
     malformed: u64,
     /// Frames received.
@@ -159,6 +162,7 @@ impl From<&JobState> for JobMetrics {
     fn from(state: &JobState) -> Self {
         Self {
             messages: KINDS.iter().map(|(kind, word)| (*word, state.messages[*kind as usize])).collect(),
+            lag: state.lags.quantiles(),
             malformed: state.malformed,
             frames: state.frames,
             bytes: state.bytes,
