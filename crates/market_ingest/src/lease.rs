@@ -43,7 +43,7 @@ struct Pass {
 impl Fence {
     /// That of a process without the lease.
     #[must_use]
-    pub(crate) fn closed() -> Self {
+    pub fn closed() -> Self {
         Self(Arc::default())
     }
 

@@ -27,7 +27,7 @@ use alpaca_feed::symbol::SymbolId;
 pub use self::parquet::Parquet;
 pub use chunk::{Backfill, Chunk, Origin, Record};
 pub(crate) use chunk::{clock, wall_ts};
-pub use files::{Files, Rotation};
+pub use files::{Files, Format, Naming, PartFile, Rotation};
 pub use full_rate::{BYTES_MAX, Courier, Destination, FullRate, Outcome, Outlet, Ticket, Written};
 pub use json::Encoder;
 pub use nats::Nats;

@@ -96,6 +96,14 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// Records of the stream that were in no queue, for who measures a format by itself; the first has this number.
+    #[must_use]
+    pub fn live(job: JobId, first_seq: u64, events: Vec<Event>, keyer: &mut Keyer) -> Self {
+        let bytes = CHUNK_BYTES + bytes_of(&events);
+        let (id, origin, ordinals, left) = (first_seq, Origin::Live, Vec::new(), None);
+        Self { id, job, origin, first_seq, events, ordinals, left, bytes }.keyed(keyer)
+    }
+
     /// The records in order.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let numbered = self.events.iter().zip(&self.ordinals).enumerate();

@@ -207,7 +207,9 @@ pub struct Naming {
 }
 
 impl Naming {
-    fn new(dir: PathBuf, extension: &'static str) -> Self {
+    /// Names in `dir`, with this ending.
+    #[must_use]
+    pub fn new(dir: PathBuf, extension: &'static str) -> Self {
         let process = RandomState::new().hash_one(std::process::id()) as u32;
         Self { dir, extension, process, count: 0 }
     }
