@@ -5,10 +5,12 @@
 //! everything is either delivered or counted as dropped. "Paused" rests on this.
 
 mod chunk;
+mod digits;
 mod files;
 mod full_rate;
 mod json;
 pub mod key;
+mod names;
 mod nats;
 mod ndjson;
 mod overflow;

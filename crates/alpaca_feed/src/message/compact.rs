@@ -26,6 +26,13 @@ impl Code {
         str::from_utf8(&self.0[..len]).unwrap_or_default()
     }
 
+    /// The bytes as one number, the first lowest, zeros above.
+    #[must_use]
+    #[inline]
+    pub fn bits(self) -> u32 {
+        u32::from_le_bytes(self.0)
+    }
+
     /// Whether the message had none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -84,6 +91,13 @@ impl Conditions {
     pub fn len(&self) -> usize {
         // No code is zero, so the codes end where the zeros above them begin.
         (u64::BITS - u64::from_le_bytes(self.0).leading_zeros()).div_ceil(u8::BITS) as usize
+    }
+
+    /// The codes as one number, the first lowest, zeros above.
+    #[must_use]
+    #[inline]
+    pub fn bits(self) -> u64 {
+        u64::from_le_bytes(self.0)
     }
 
     /// Whether there are none.

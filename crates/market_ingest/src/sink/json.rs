@@ -9,36 +9,15 @@ use std::sync::Arc;
 use alpaca_feed::message::{
     Bar, Code, Codec, Conditions, Event, Level, Overflow, Print, Quote, Trade, Unknown,
 };
-use alpaca_feed::symbol::{SymbolId, Symbols};
+use alpaca_feed::symbol::Symbols;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::JobId;
 use super::chunk::{Origin, Record};
+use super::digits::{self, nine, number, put_cut, whole};
 use super::key::{KeyWriter, letter};
-
-/// The names of symbols, remembered so that the shared table is asked once per name.
-#[derive(Debug)]
-pub(super) struct Names {
-    symbols: Arc<Symbols>,
-    known: Vec<Arc<str>>,
-}
-
-impl Names {
-    /// Of this table.
-    #[must_use]
-    pub(super) fn new(symbols: Arc<Symbols>) -> Self {
-        Self { symbols, known: Vec::new() }
-    }
-
-    /// The name of a symbol of the table.
-    pub(super) fn name(&mut self, id: SymbolId) -> &str {
-        while self.known.len() <= id.index() && self.known.len() < self.symbols.len() {
-            self.known.push(self.symbols.name(SymbolId(self.known.len() as u32)));
-        }
-        self.known.get(id.index()).map_or("", |name| name)
-    }
-}
+use super::names::{Name, Names};
 
 /// Writes records; remembers what it wrote last.
 pub struct Encoder {
@@ -70,8 +49,8 @@ impl Encoder {
     /// The record's key, valid until the next call.
     pub fn key(&mut self, record: &Record<'_>) -> &str {
         self.key.clear();
-        let symbol = record.event.symbol().map_or("", |symbol| self.names.name(symbol));
-        self.keys.write(&mut self.key, record.event, symbol, record.ordinal);
+        let symbol = self.names.get(record.event.symbol());
+        self.keys.write_of(&mut self.key, record.event, symbol, record.ordinal);
         str::from_utf8(&self.key).unwrap_or_default()
     }
 
@@ -83,36 +62,62 @@ impl Encoder {
 
     /// The name of a record's symbol; empty where it has none.
     pub fn symbol(&mut self, record: &Record<'_>) -> &str {
-        record.event.symbol().map_or("", |symbol| self.names.name(symbol))
+        str::from_utf8(self.names.get(record.event.symbol()).as_bytes()).unwrap_or_default()
+    }
+
+    /// Where in its text the last record that was written begins to be much the same as those before and after it.
+    pub(super) fn seams(&self) -> &[u32] {
+        &self.text.seams
     }
 
     /// Appends the record as one object, without a line end.
     pub fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>, epoch: u64) {
         let event = record.event;
-        put(out, b"{\"type\":");
-        string(out, letter(event));
-        if let Some(symbol) = event.symbol() {
-            put(out, b",\"symbol\":");
-            string(out, self.names.name(symbol));
+        let symbol = self.names.get(event.symbol());
+        let text = &mut self.text;
+        text.seams.clear();
+        text.seam(out);
+        match letter(event).as_bytes() {
+            [letter @ b'a'..=b'z'] => {
+                let mut begin = *b"{\"type\":\"q\"";
+                begin[9] = *letter;
+                put(out, &begin);
+            }
+            _ => {
+                put(out, b"{\"type\":");
+                string(out, letter(event));
+            }
+        }
+        if event.symbol().is_some() {
+            put(out, b",\"symbol\":\"");
+            name_of(out, symbol);
+            text.seam(out);
+            out.push(b'"');
         }
         put(out, b",\"ts\":");
-        self.text.time(out, event.ts());
-        put(out, b",\"received_ts\":");
+        text.time(out, event.ts());
+        text.seam(out);
         match received_ts(event) {
-            Some(ts) => self.text.time(out, ts),
-            None => put(out, b"null"),
+            Some(ts) => {
+                put(out, b",\"received_ts\":");
+                text.time(out, ts);
+            }
+            None => put(out, b",\"received_ts\":null"),
         }
         self.message(out, event);
         self.envelope(out, record, epoch);
         if let Some(seq) = record.seq {
             put(out, b",\"seq\":");
-            self.text.whole(out, seq);
+            whole(out, seq);
         }
+        self.text.seam(out);
         put(out, b",\"key\":\"");
         let begin = out.len();
-        let symbol = event.symbol().map_or("", |symbol| self.names.name(symbol));
-        self.keys.write(out, event, symbol, record.ordinal);
-        if needs_escape(&out[begin..]) {
+        let symbol = self.names.get(event.symbol());
+        self.keys.write_of(out, event, symbol, record.ordinal);
+        // Only symbols, exchanges and unknown types can hold what must not stand in a text.
+        if !(symbol.plain && matches!(event, Event::Quote(_) | Event::Bar(_))) && needs_escape(&out[begin..])
+        {
             let key = out.split_off(begin);
             escape(out, &key);
         }
@@ -129,9 +134,10 @@ impl Encoder {
             put(&mut self.envelope, b",\"origin\":\"");
             self.envelope.extend_from_slice(record.origin.as_str().as_bytes());
             put(&mut self.envelope, b"\",\"epoch\":");
-            self.text.whole(&mut self.envelope, epoch);
+            whole(&mut self.envelope, epoch);
             self.envelope_of = Some(of);
         }
+        self.text.seam(out);
         out.extend_from_slice(&self.envelope);
     }
 
@@ -212,7 +218,12 @@ impl Encoder {
                 field(out, "url", &n.url);
                 field(out, "content", &n.content);
                 name(out, "symbols");
-                list(out, &n.symbols, |out, symbol| string(out, self.names.name(*symbol)));
+                let names = &mut self.names;
+                list(out, &n.symbols, |out, symbol| {
+                    out.push(b'"');
+                    name_of(out, names.get(Some(*symbol)));
+                    out.push(b'"');
+                });
                 field(out, "source", &n.source);
             }
             Event::Unknown(unknown) => raw(out, unknown),
@@ -239,64 +250,54 @@ pub(super) fn received_ts(event: &Event) -> Option<i64> {
     }
 }
 
-/// Numbers and times as text.
+/// Messages as text.
 struct Text {
-    whole: itoa::Buffer,
-    float: zmij::Buffer,
-    /// The second that was written last, and its text up to the point.
+    /// The second that was written last, and its time with any nanosecond, in quotes.
     second: i64,
-    second_text: String,
+    time: [u8; 32],
+    seams: Vec<u32>,
 }
 
 impl Default for Text {
     fn default() -> Self {
-        Self {
-            whole: itoa::Buffer::new(),
-            float: zmij::Buffer::new(),
-            second: i64::MIN,
-            second_text: String::new(),
-        }
+        Self { second: 0, time: *b"\"1970-01-01T00:00:00.000000000Z\"", seams: Vec::new() }
     }
 }
 
 impl Text {
+    /// What follows is much the same in each record.
+    #[inline(always)]
+    fn seam(&mut self, out: &[u8]) {
+        self.seams.push(out.len() as u32);
+    }
+
     /// RFC 3339 in UTC with nine digits after the point, so that text sorts as time does.
+    #[inline]
     fn time(&mut self, out: &mut Vec<u8>, ts: i64) {
         let (second, nanoseconds) = (ts.div_euclid(1_000_000_000), ts.rem_euclid(1_000_000_000));
         if second != self.second {
-            let at = jiff::Timestamp::from_second(second).unwrap_or_default();
-            self.second_text = at.strftime("\"%Y-%m-%dT%H:%M:%S.").to_string();
-            self.second = second;
+            self.take_second(second);
         }
-        out.extend_from_slice(self.second_text.as_bytes());
-        // Ten digits, of which the first is left out.
-        let digits = self.whole.format(1_000_000_000 + nanoseconds);
-        out.extend_from_slice(&digits.as_bytes()[1..]);
-        put(out, b"Z\"");
+        self.time[21..30].copy_from_slice(&nine(nanoseconds as u32));
+        put(out, &self.time);
     }
 
-    fn whole(&mut self, out: &mut Vec<u8>, number: u64) {
-        out.extend_from_slice(self.whole.format(number).as_bytes());
-    }
-
-    /// The shortest text that reads back as the same number; whole ones without a point.
-    #[inline]
-    fn number(&mut self, out: &mut Vec<u8>, number: f64) {
-        let whole = number as i64;
-        if whole as f64 == number && whole.unsigned_abs() < 1 << 53 {
-            out.extend_from_slice(self.whole.format(whole).as_bytes());
-        } else if number.is_finite() {
-            out.extend_from_slice(self.float.format_finite(number).as_bytes());
-        } else {
-            put(out, b"null");
+    /// Years of nanoseconds in 64 bits have four digits.
+    #[cold]
+    fn take_second(&mut self, second: i64) {
+        let at = jiff::Timestamp::from_second(second).unwrap_or_default();
+        for (byte, new) in self.time.iter_mut().zip(at.strftime("\"%Y-%m-%dT%H:%M:%S.").to_string().bytes()) {
+            *byte = new;
         }
+        self.second = second;
     }
 
     #[inline]
     fn numbers<const COUNT: usize>(&mut self, out: &mut Vec<u8>, numbers: [(&str, f64); COUNT]) {
         for (field, number) in numbers {
+            self.seam(out);
             name(out, field);
-            self.number(out, number);
+            digits::number(out, number);
         }
     }
 
@@ -311,45 +312,67 @@ impl Text {
     fn id(&mut self, out: &mut Vec<u8>, field: &str, id: Option<u64>) {
         if let Some(id) = id {
             name(out, field);
-            self.whole(out, id);
+            whole(out, id);
         }
     }
 
     fn trade(&mut self, out: &mut Vec<u8>, trade: &Trade) {
         if let Some(id) = trade.id {
             put(out, b",\"i\":");
-            self.whole(out, id);
+            whole(out, id);
+            self.seam(out);
         }
-        code(out, b",\"x\":\"", trade.exchange);
+        self.code(out, b",\"x\":\"", trade.exchange);
         put(out, b",\"p\":");
-        self.number(out, trade.price);
+        number(out, trade.price);
+        self.seam(out);
         put(out, b",\"s\":");
-        self.number(out, trade.size);
+        number(out, trade.size);
+        self.seam(out);
         conditions(out, &trade.conditions);
-        code(out, b",\"z\":\"", trade.tape);
-        code(out, b",\"tks\":\"", trade.taker_side);
+        self.code(out, b",\"z\":\"", trade.tape);
+        self.code(out, b",\"tks\":\"", trade.taker_side);
     }
 
     fn quote(&mut self, out: &mut Vec<u8>, quote: &Quote) {
-        code(out, b",\"bx\":\"", quote.bid_exchange);
+        self.code(out, b",\"bx\":\"", quote.bid_exchange);
         put(out, b",\"bp\":");
-        self.number(out, quote.bid_price);
+        number(out, quote.bid_price);
+        self.seam(out);
         put(out, b",\"bs\":");
-        self.number(out, quote.bid_size);
-        code(out, b",\"ax\":\"", quote.ask_exchange);
+        number(out, quote.bid_size);
+        self.seam(out);
+        self.code(out, b",\"ax\":\"", quote.ask_exchange);
         put(out, b",\"ap\":");
-        self.number(out, quote.ask_price);
+        number(out, quote.ask_price);
+        self.seam(out);
         put(out, b",\"as\":");
-        self.number(out, quote.ask_size);
+        number(out, quote.ask_size);
+        self.seam(out);
         conditions(out, &quote.conditions);
-        code(out, b",\"z\":\"", quote.tape);
+        self.code(out, b",\"z\":\"", quote.tape);
+    }
+
+    /// The field whose name and opening quote these are, if the message has it.
+    #[inline]
+    fn code<const LEN: usize>(&mut self, out: &mut Vec<u8>, begin: &[u8; LEN], code: Code) {
+        let Some(letter) = one_letter(code) else {
+            long_code(out, begin, code);
+            return;
+        };
+        let mut text = [b'"'; 10];
+        text[..LEN].copy_from_slice(begin);
+        text[LEN] = letter;
+        put_cut(out, &text, LEN + 2);
+        self.seams.push((out.len() - 1) as u32);
     }
 
     fn bar(&mut self, out: &mut Vec<u8>, bar: &Bar) {
         self.numbers(out, [("o", bar.open), ("h", bar.high), ("l", bar.low), ("c", bar.close)]);
         self.numbers(out, [("v", bar.volume), ("vw", bar.vwap)]);
+        self.seam(out);
         name(out, "n");
-        self.whole(out, bar.trade_count);
+        whole(out, bar.trade_count);
     }
 
     fn print(&mut self, out: &mut Vec<u8>, [id, price, size, conditions]: [&str; 4], print: &Print) {
@@ -363,9 +386,9 @@ impl Text {
         name(out, field);
         list(out, levels, |out, level| {
             put(out, b"{\"p\":");
-            self.number(out, level.price);
+            number(out, level.price);
             put(out, b",\"s\":");
-            self.number(out, level.size);
+            number(out, level.size);
             out.push(b'}');
         });
     }
@@ -389,24 +412,33 @@ fn filled(out: &mut Vec<u8>, name: &str, text: &str) {
     }
 }
 
-/// The field whose name and opening quote these are, if the message has it.
+/// The only letter of a code, if it has one that stands in JSON as it is.
 #[inline]
-fn code<const LEN: usize>(out: &mut Vec<u8>, begin: &[u8; LEN], code: Code) {
-    if code.is_empty() {
-        return;
+fn one_letter(code: Code) -> Option<u8> {
+    let letter = code.bits() as u8;
+    (code.bits() == u32::from(letter) && letter.is_ascii_alphanumeric()).then_some(letter)
+}
+
+fn long_code(out: &mut Vec<u8>, begin: &[u8], code: Code) {
+    if !code.is_empty() {
+        out.extend_from_slice(&begin[..begin.len() - 1]);
+        string(out, code.as_str());
     }
-    put(out, begin);
-    let text = code.as_str();
-    if needs_escape(text.as_bytes()) {
-        escape(out, text.as_bytes());
-    } else {
-        out.extend_from_slice(text.as_bytes());
-    }
-    out.push(b'"');
+}
+
+#[inline]
+fn name_of(out: &mut Vec<u8>, name: &Name) {
+    if name.plain { name.put(out) } else { escape(out, name.as_bytes()) }
 }
 
 fn conditions(out: &mut Vec<u8>, conditions: &Conditions) {
     if conditions.is_empty() {
+        return;
+    }
+    if let [letter] = conditions.as_str().as_bytes()
+        && letter.is_ascii_alphanumeric()
+    {
+        put(out, &[b',', b'"', b'c', b'"', b':', b'[', b'"', *letter, b'"', b']']);
         return;
     }
     put(out, b",\"c\":");

@@ -14,8 +14,11 @@ use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
-use alpaca_feed::message::{BarSpan, Event, Level, Overflow, Print, Quote, Trade};
+use alpaca_feed::message::{BarSpan, Code, Conditions, Event, Level, Overflow, Print, Quote, Trade};
 use jiff::tz::TimeZone;
+
+use super::digits::{hexadecimal, nine, put_cut, whole};
+use super::names::Name;
 
 /// An equal of the last so many records that need ordinals is recognised; equals share their time, so they come close
 /// together.
@@ -122,7 +125,9 @@ pub struct KeyWriter {
     /// Nanoseconds since 1970 at which the remembered day begins and ends.
     day: (i64, i64),
     day_text: String,
-    digits: itoa::Buffer,
+    /// The second that was written last, as ten digits.
+    second: i64,
+    second_text: [u8; 10],
 }
 
 impl Default for KeyWriter {
@@ -130,18 +135,23 @@ impl Default for KeyWriter {
         // Without a time zone database days are New York's standard days: still the same everywhere it is absent.
         let zone =
             TimeZone::get("America/New_York").unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(-5)));
-        Self { zone, day: (0, 0), day_text: String::new(), digits: itoa::Buffer::new() }
+        Self { zone, day: (0, 0), day_text: String::new(), second: 0, second_text: [b'0'; 10] }
     }
 }
 
 impl KeyWriter {
     /// Appends the key of `event`, whose symbol has this name (empty where it has none).
     pub fn write(&mut self, out: &mut Vec<u8>, event: &Event, symbol: &str, ordinal: u32) {
+        self.write_of(out, event, &Name::new(symbol), ordinal);
+    }
+
+    /// As [`Self::write`], of a name that is known.
+    pub(super) fn write_of(&mut self, out: &mut Vec<u8>, event: &Event, symbol: &Name, ordinal: u32) {
         if let Some((trade, id)) = event.trade().and_then(|trade| Some((trade, trade.id?))) {
             self.begin(out, "t", symbol);
             out.extend_from_slice(exchange(event, trade).as_bytes());
             out.push(b'|');
-            self.number(out, id);
+            whole(out, id);
             out.push(b'|');
             out.extend_from_slice(self.day(trade.ts).as_bytes());
             return;
@@ -149,22 +159,21 @@ impl KeyWriter {
         match event {
             Event::Bar(bar) => {
                 self.begin(out, letter(event), symbol);
-                self.number(out, bar.ts);
+                self.time(out, bar.ts);
                 match bar.span {
                     // By REST it comes again and may say more: one key all the same.
                     BarSpan::Minute => {}
                     // Of one time there are many, each newer than the last, and none is the same message.
                     BarSpan::UpdatedMinute | BarSpan::Day => {
-                        out.push(b'|');
-                        hexadecimal(out, content_hash(event));
+                        hash(out, event);
                     }
                 }
             }
             Event::News(news) => {
                 out.extend_from_slice(b"n|");
-                self.number(out, news.id);
+                whole(out, news.id);
                 out.push(b'|');
-                self.number(out, news.updated_ts);
+                self.time(out, news.updated_ts);
             }
             Event::Trade(_)
             | Event::Quote(_)
@@ -179,24 +188,42 @@ impl KeyWriter {
             | Event::Pricing(_)
             | Event::Unknown(_) => {
                 self.begin(out, letter(event), symbol);
-                self.number(out, event.ts());
+                self.time(out, event.ts());
+                hash(out, event);
                 out.push(b'|');
-                hexadecimal(out, content_hash(event));
-                out.push(b'|');
-                self.number(out, ordinal);
+                whole(out, ordinal.into());
             }
         }
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>, letter: &str, symbol: &str) {
-        out.extend_from_slice(letter.as_bytes());
-        out.push(b'|');
-        out.extend_from_slice(symbol.as_bytes());
+    fn begin(&self, out: &mut Vec<u8>, letter: &str, symbol: &Name) {
+        match letter.as_bytes() {
+            [letter] => out.extend_from_slice(&[*letter, b'|']),
+            letters => out.extend_from_slice(&[letters, b"|"].concat()),
+        }
+        symbol.put(out);
         out.push(b'|');
     }
 
-    fn number(&mut self, out: &mut Vec<u8>, number: impl itoa::Integer) {
-        out.extend_from_slice(self.digits.format(number).as_bytes());
+    /// Nanoseconds since 1970. From 2001 to 2286 seconds have ten digits.
+    #[inline]
+    fn time(&mut self, out: &mut Vec<u8>, ts: i64) {
+        const SECOND: i64 = 1_000_000_000;
+        let (second, part) = (ts.div_euclid(SECOND), ts.rem_euclid(SECOND));
+        if second != self.second {
+            if second < SECOND {
+                out.extend_from_slice(ts.to_string().as_bytes());
+                return;
+            }
+            for (digit, byte) in self.second_text.iter_mut().zip(second.to_string().bytes()) {
+                *digit = byte;
+            }
+            self.second = second;
+        }
+        let mut text = [0; 19];
+        text[..10].copy_from_slice(&self.second_text);
+        text[10..].copy_from_slice(&nine(part as u32));
+        put_cut(out, &text, text.len());
     }
 
     /// The calendar day of New York, `2026-11-25`.
@@ -234,14 +261,10 @@ fn exchange<'a>(event: &'a Event, trade: &'a Trade) -> &'a str {
     trade.exchange.as_str()
 }
 
-fn hexadecimal(out: &mut Vec<u8>, number: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 16];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    out.extend_from_slice(&text);
+fn hash(out: &mut Vec<u8>, event: &Event) {
+    let mut text = [b'|'; 17];
+    text[1..].copy_from_slice(&hexadecimal(content_hash(event)));
+    put_cut(out, &text, text.len());
 }
 
 /// A hash of all that the message says but symbol, time and receipt time; part of the contract, so it never changes.
@@ -370,23 +393,40 @@ impl Content {
         }
     }
 
+    /// As [`Self::bytes`] of each.
+    #[inline]
+    fn codes(&mut self, codes: [Code; 3]) {
+        for code in codes {
+            let len = u64::from((u32::BITS - code.bits().leading_zeros()).div_ceil(u8::BITS));
+            self.word(u64::from(code.bits()) | len << 56);
+        }
+    }
+
+    /// As [`Self::bytes`] of all.
+    #[inline]
+    fn conditions(&mut self, conditions: Conditions) {
+        let len = conditions.len() as u64;
+        if len < 8 {
+            self.word(conditions.bits() | len << 56);
+        } else {
+            self.word(len);
+            self.word(conditions.bits());
+        }
+    }
+
     #[inline]
     fn trade(&mut self, trade: &Trade) {
         self.optional(trade.id);
         self.numbers(&[trade.price, trade.size]);
-        for code in [trade.exchange, trade.tape, trade.taker_side] {
-            self.text(code.as_str());
-        }
-        self.text(trade.conditions.as_str());
+        self.codes([trade.exchange, trade.tape, trade.taker_side]);
+        self.conditions(trade.conditions);
     }
 
     #[inline]
     fn quote(&mut self, quote: &Quote) {
         self.numbers(&[quote.bid_price, quote.bid_size, quote.ask_price, quote.ask_size]);
-        for code in [quote.bid_exchange, quote.ask_exchange, quote.tape] {
-            self.text(code.as_str());
-        }
-        self.text(quote.conditions.as_str());
+        self.codes([quote.bid_exchange, quote.ask_exchange, quote.tape]);
+        self.conditions(quote.conditions);
     }
 
     fn overflow(&mut self, overflow: &[Overflow]) {
