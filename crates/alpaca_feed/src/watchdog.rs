@@ -176,15 +176,20 @@ impl Watchdog {
     pub fn handle_batch(&mut self, now: Instant, wall_ts: i64, events: &[Event]) {
         let (mut kinds, mut newest_ts) = (0_u32, i64::MIN);
         for event in events {
-            kinds |= 1 << event.kind() as u32;
+            // Most are quotes, and most others trades.
             if let Event::Quote(quote) = event {
+                kinds |= 1 << Kind::Quote as u32;
                 newest_ts = newest_ts.max(quote.ts);
                 self.symbols.see(quote.symbol);
             } else if let Some(trade) = event.trade() {
+                kinds |= 1 << Kind::Trade as u32;
                 newest_ts = newest_ts.max(trade.ts);
                 self.symbols.see(trade.symbol);
-            } else if let Event::Status(status) = event {
-                self.take_status(now, status);
+            } else {
+                kinds |= 1 << event.kind() as u32;
+                if let Event::Status(status) = event {
+                    self.take_status(now, status);
+                }
             }
         }
         if newest_ts != i64::MIN {

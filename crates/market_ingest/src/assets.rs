@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alpaca_feed::message::Batch;
+use alpaca_feed::message::{Batch, Event, Kind};
 use alpaca_feed::subscription::EVERY_SYMBOL;
 use alpaca_feed::symbol::{SymbolId, Symbols};
 use ingest_status::Timestamp;
@@ -16,7 +16,7 @@ use ingest_switch::{CHANNELS, Coverage, Doubt, JobPlan, Notes, Observation, Scop
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::filter::event_bits;
+use crate::filter::channel_index;
 use crate::logging;
 use crate::report::Report;
 use crate::store::{AssetRow, AssetUpdate, Store};
@@ -41,12 +41,21 @@ impl Newest {
     pub(crate) fn accept(&self, batch: &Batch) {
         let mut times = self.times();
         for event in &batch.events {
-            let bits = event_bits(event.kind());
-            let Some(symbol) = event.symbol().filter(|_| bits != 0) else { continue };
+            let (symbol, at, ts) = match event {
+                // Most are.
+                Event::Quote(quote) => (quote.symbol, const { channel_index(Kind::Quote) }, quote.ts),
+                Event::Trade(trade) => (trade.symbol, const { channel_index(Kind::Trade) }, trade.ts),
+                other => match other.symbol() {
+                    Some(symbol) => (symbol, channel_index(other.kind()), other.ts()),
+                    None => continue,
+                },
+            };
             if symbol.index() >= times.len() {
                 times.resize(symbol.index() + 1, [0; CHANNELS.len()]);
             }
-            times[symbol.index()][bits.trailing_zeros() as usize] = event.ts();
+            if let Some(time) = times[symbol.index()].get_mut(at) {
+                *time = ts;
+            }
         }
     }
 

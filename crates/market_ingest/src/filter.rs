@@ -130,31 +130,33 @@ impl Filter {
     }
 }
 
-/// The channel that an event came by. Corrections and cancellations come with trades; a type that is not known is
-/// nobody's.
-pub(crate) fn event_bits(kind: Kind) -> u16 {
-    const fn at(index: u32) -> u16 {
-        1 << index
-    }
+/// The place in [`CHANNELS`] of the channel that an event came by. Corrections and cancellations come with trades; a
+/// type that is not known is nobody's, and its place is behind them all.
+pub(crate) const fn channel_index(kind: Kind) -> usize {
     match kind {
-        Kind::Trade | Kind::Correction | Kind::Cancel => at(0),
-        Kind::Quote => at(1),
-        Kind::Bar => at(2),
-        Kind::UpdatedBar => at(3),
-        Kind::DailyBar => at(4),
-        Kind::Status => at(5),
-        Kind::Luld => at(6),
-        Kind::Imbalance => at(7),
-        Kind::Orderbook => at(8),
-        Kind::Pricing => at(9),
-        Kind::News => at(10),
-        Kind::Unknown => 0,
+        Kind::Trade | Kind::Correction | Kind::Cancel => 0,
+        Kind::Quote => 1,
+        Kind::Bar => 2,
+        Kind::UpdatedBar => 3,
+        Kind::DailyBar => 4,
+        Kind::Status => 5,
+        Kind::Luld => 6,
+        Kind::Imbalance => 7,
+        Kind::Orderbook => 8,
+        Kind::Pricing => 9,
+        Kind::News => 10,
+        Kind::Unknown => CHANNELS.len(),
     }
+}
+
+/// The bit of that channel; none where there is no such channel.
+fn event_bits(kind: Kind) -> u16 {
+    CHANNELS.get(channel_index(kind)).map_or(0, |_| 1 << channel_index(kind))
 }
 
 /// The channel by which events of a kind come.
 pub(crate) fn channel_of(kind: Kind) -> Option<&'static str> {
-    CHANNELS.get(event_bits(kind).checked_ilog2()? as usize).copied()
+    CHANNELS.get(channel_index(kind)).copied()
 }
 
 /// The bit that stands for a channel of [`CHANNELS`].

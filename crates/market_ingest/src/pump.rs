@@ -25,7 +25,7 @@ use alpaca_feed::encode::{Request, encode};
 use alpaca_feed::lifecycle::{
     Command, ConnId, Delivery, DialFailure, Failure, Lifecycle, Limits, Notice, Outgoing, Pace, Phase,
 };
-use alpaca_feed::message::{Batch, Codec};
+use alpaca_feed::message::{Batch, Codec, Event, Kind};
 use alpaca_feed::subscription::Subscriptions;
 use alpaca_feed::symbol::Symbols;
 use alpaca_feed::watchdog::Watchdog;
@@ -50,8 +50,10 @@ use crate::memory::Memory;
 use crate::rest::Client;
 use crate::sink::{self, Drained, JobId, Part, Sink, wall_ts};
 
-/// Frames taken in one turn, once the first has arrived.
-const FRAMES_PER_TURN: usize = 64;
+/// Frames taken in one turn at most, once the first has arrived.
+const FRAMES_PER_TURN: usize = 256;
+/// No further frame is taken with so many events, which fit a core's cache.
+const EVENTS_PER_TURN: usize = 512;
 /// An idle pump turns this often, to show that it can.
 const TICK: Duration = Duration::from_secs(1);
 /// Malformed elements are told of this often at most, all together.
@@ -361,22 +363,26 @@ impl Pump {
 
     /// Takes what has arrived and what is already buffered behind it.
     fn take_link_event(&mut self, conn: ConnId, event: LinkEvent) {
-        self.handle_link_event(conn, event);
+        let now = now();
+        self.handle_link_event(now, conn, event);
         for _ in 1..FRAMES_PER_TURN {
+            if self.batch.events.len() >= EVENTS_PER_TURN {
+                break;
+            }
             match self.link.next_now() {
-                Some((conn, event)) => self.handle_link_event(conn, event),
+                Some((conn, event)) => self.handle_link_event(now, conn, event),
                 None => break,
             }
         }
         self.deliver();
     }
 
-    fn handle_link_event(&mut self, conn: ConnId, event: LinkEvent) {
+    fn handle_link_event(&mut self, now: std::time::Instant, conn: ConnId, event: LinkEvent) {
         match event {
-            LinkEvent::Dialed => self.lifecycle.handle_dialed(now(), conn),
+            LinkEvent::Dialed => self.lifecycle.handle_dialed(now, conn),
             LinkEvent::DialFailed(failure) => {
                 self.account.stale = true;
-                self.lifecycle.handle_dial_failed(now(), conn, failure);
+                self.lifecycle.handle_dial_failed(now, conn, failure);
             }
             LinkEvent::Frame(frame) => {
                 let controls = self.batch.control.len();
@@ -386,7 +392,7 @@ impl Pump {
                 self.decoder.decode(self.job.codec, &frame, &mut self.batch);
                 let answered = self.batch.control.len() > controls;
                 self.account.stale |= answered;
-                match self.lifecycle.handle_frame(now(), conn, &mut self.batch) {
+                match self.lifecycle.handle_frame(now, conn, &mut self.batch) {
                     Delivery::Deliver => {}
                     Delivery::Discard => self.batch.events.truncate(mark),
                 }
@@ -396,10 +402,10 @@ impl Pump {
                 }
                 self.execute_commands();
             }
-            LinkEvent::Alive => self.lifecycle.handle_link(now(), conn),
+            LinkEvent::Alive => self.lifecycle.handle_link(now, conn),
             LinkEvent::Closed(how) => {
                 self.account.stale = true;
-                self.lifecycle.handle_closed(now(), conn, how);
+                self.lifecycle.handle_closed(now, conn, how);
             }
         }
     }
@@ -418,13 +424,19 @@ impl Pump {
         if let Some(last) = self.batch.events.last() {
             let (received_at, received_ts) = (Instant::now(), wall_ts());
             let (mut oldest, mut newest, mut records) = (i64::MAX, i64::MIN, 0);
+            let mut quotes = 0;
             for event in &self.batch.events {
-                self.state.messages[event.kind() as usize] += 1;
+                // Most are.
+                match event {
+                    Event::Quote(_) => quotes += 1,
+                    other => self.state.messages[other.kind() as usize] += 1,
+                }
                 if let Some(time) = sink::clock(event, received_ts) {
                     (oldest, newest) = (oldest.min(time), newest.max(time));
                     records += 1;
                 }
             }
+            self.state.messages[Kind::Quote as usize] += quotes;
             if records > 0 {
                 self.state.lags.record(received_ts.saturating_sub(oldest), records.into());
                 self.account.take_time(newest, records);

@@ -248,3 +248,34 @@ impl Destination for Nats {
         Ok(written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alpaca_feed::decode::Decoder;
+    use alpaca_feed::message::{Batch, Codec};
+    use alpaca_feed::symbol::Symbols;
+
+    use super::super::JobId;
+    use super::*;
+    use crate::config::NatsLogin;
+
+    /// The broker leaves out what has an id that it knows.
+    #[test]
+    fn a_fetched_bar_is_a_message_of_its_own_and_a_fetched_trade_is_not() {
+        let symbols = Symbols::new();
+        let mut batch = Batch::default();
+        let frame = r#"[{"T":"b","S":"IBM","o":1,"h":1,"l":1,"c":1,"v":1,"t":"2026-11-25T15:00:00Z","n":1,"vw":1},
+            {"T":"t","S":"IBM","i":7,"x":"P","p":1,"s":1,"c":["@"],"z":"A","t":"2026-11-25T15:00:00Z"}]"#;
+        Decoder::new(Arc::clone(&symbols)).decode(Codec::Json, frame.as_bytes(), &mut batch);
+        let jobs: Arc<[Arc<str>]> = ["sip".into()].into();
+        let target = NatsStream { server: String::new(), stream: "M".to_owned(), login: NatsLogin::Nobody };
+        let encoder = Encoder::new(symbols, Arc::clone(&jobs));
+        let mut nats = Nats::new(target, jobs, encoder, Fence::closed());
+        let mut id = |event, origin| {
+            nats.id(&Record { event, job: JobId(0), origin, seq: None, ordinal: 0 })
+        };
+        let [bar, trade] = batch.events.as_slice() else { panic!("{:?}", batch.malformed) };
+        assert_ne!(id(bar, Origin::Live), id(bar, Origin::Backfill));
+        assert_eq!(id(trade, Origin::Live), id(trade, Origin::Backfill));
+    }
+}

@@ -15,7 +15,7 @@ use std::time::Duration;
 use ingest_status::{Heartbeat, Status};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::{Instant, sleep};
 
 use super::sql::{self, GapRow, HoldRow, PauseRow};
@@ -32,6 +32,9 @@ const BUSY_LIMIT: Duration = Duration::from_secs(2);
 const BUSY_RETRY: Duration = Duration::from_millis(20);
 /// SQLite's codes for a file that another program has locked: busy, and busy while its log is recovered.
 const BUSY_CODES: [&str; 2] = ["5", "261"];
+
+/// Each statement is handed to a thread of its own, so rows that are many go together.
+const ROWS_A_STATEMENT: usize = 200;
 
 /// An open database, and the tenant's rows in it.
 #[derive(Clone, Debug)]
@@ -129,31 +132,34 @@ impl SqliteStore {
                 return Err(StoreError::Fenced { epoch });
             }
         }
-        for quote in quotes {
-            sqlx::query(
+        for quotes in quotes.chunks(ROWS_A_STATEMENT) {
+            let mut insert = QueryBuilder::new(
                 "INSERT INTO live_quotes (tenant, id, symbol, source, ts, bid, ask, bid_size,
-                     ask_size, price, last_trade_price, updated_at)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-                 ON CONFLICT (tenant, id) DO UPDATE SET symbol = excluded.symbol,
+                     ask_size, price, last_trade_price, updated_at) ",
+            );
+            insert.push_values(quotes, |mut row, quote| {
+                row.push_bind(&self.tenant)
+                    .push_bind(quote.id())
+                    .push_bind(&*quote.symbol)
+                    .push_bind(quote.source)
+                    .push_bind(quote.ts.to_string())
+                    .push_bind(quote.bid)
+                    .push_bind(quote.ask)
+                    .push_bind(quote.bid_size)
+                    .push_bind(quote.ask_size)
+                    .push_bind(quote.price)
+                    .push_bind(quote.last_trade_price)
+                    .push("strftime('%Y-%m-%dT%H:%M:%fZ', 'now')");
+            });
+            insert.push(
+                " ON CONFLICT (tenant, id) DO UPDATE SET symbol = excluded.symbol,
                      source = excluded.source, ts = excluded.ts, bid = excluded.bid,
                      ask = excluded.ask, bid_size = excluded.bid_size,
                      ask_size = excluded.ask_size, price = excluded.price,
                      last_trade_price = excluded.last_trade_price,
                      updated_at = excluded.updated_at",
-            )
-            .bind(&self.tenant)
-            .bind(quote.id())
-            .bind(&*quote.symbol)
-            .bind(quote.source)
-            .bind(quote.ts.to_string())
-            .bind(quote.bid)
-            .bind(quote.ask)
-            .bind(quote.bid_size)
-            .bind(quote.ask_size)
-            .bind(quote.price)
-            .bind(quote.last_trade_price)
-            .execute(&mut *transaction)
-            .await?;
+            );
+            insert.build().persistent(quotes.len() == ROWS_A_STATEMENT).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(vec![Ok(()); quotes.len()])
@@ -358,25 +364,24 @@ impl SqliteStore {
 
     pub(super) async fn write_assets(&self, updates: &[AssetUpdate]) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        for update in updates {
-            sqlx::query(
-                "INSERT INTO data_ingest_state (canonical_symbol, timeframe, status, last_bar_ts_utc)
-                 VALUES (?, ?, ?, ?)
-                 ON CONFLICT (canonical_symbol, timeframe) DO UPDATE SET status = excluded.status,
+        for updates in updates.chunks(ROWS_A_STATEMENT) {
+            let mut insert = QueryBuilder::new(
+                "INSERT INTO data_ingest_state (canonical_symbol, timeframe, status, last_bar_ts_utc) ",
+            );
+            insert.push_values(updates, |mut row, update| {
+                let time = update.last_event_ts.map(jiff::Timestamp::from);
+                row.push_bind(&update.canonical_symbol)
+                    .push_bind(&update.timeframe)
+                    .push_bind(update.status)
+                    .push_bind(time.map(|time| time.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()));
+            });
+            insert.push(
+                " ON CONFLICT (canonical_symbol, timeframe) DO UPDATE SET status = excluded.status,
                      last_bar_ts_utc = coalesce(excluded.last_bar_ts_utc, last_bar_ts_utc)
                  WHERE status IS NOT excluded.status
                      OR last_bar_ts_utc IS NOT coalesce(excluded.last_bar_ts_utc, last_bar_ts_utc)",
-            )
-            .bind(&update.canonical_symbol)
-            .bind(&update.timeframe)
-            .bind(update.status)
-            .bind(
-                update
-                    .last_event_ts
-                    .map(|time| jiff::Timestamp::from(time).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()),
-            )
-            .execute(&mut *transaction)
-            .await?;
+            );
+            insert.build().persistent(updates.len() == ROWS_A_STATEMENT).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
