@@ -33,7 +33,8 @@ docs:
 # The figures of docs/benchmarks.md
 bench:
     cargo bench --locked -p alpaca_feed --bench decode
-    cargo bench --locked -p e2e --bench e2e
+    cargo bench --locked -p market_ingest --bench sinks
+    cargo bench --locked --workspace --bench e2e
 
 # Bans, licences and sources of the dependencies
 deny:

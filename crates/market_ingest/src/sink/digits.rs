@@ -33,17 +33,17 @@ fn pair(number: u64) -> [u8; 2] {
 #[inline(always)]
 fn digits<const ROOM: usize>(mut number: u64) -> ([u8; ROOM], usize) {
     let mut text = [b'0'; ROOM];
-    let mut begin = DIGITS_MAX;
-    while number >= 10 {
-        begin -= 2;
-        text[begin..begin + 2].copy_from_slice(&pair(number));
+    let mut end = DIGITS_MAX;
+    while number >= 10_000 {
+        end -= 2;
+        text[end..end + 2].copy_from_slice(&pair(number));
         number /= 100;
     }
-    if number > 0 || begin == DIGITS_MAX {
-        begin -= 1;
-        text[begin] = b'0' + number as u8;
-    }
-    (text, begin)
+    // Up to four without a branch, for how many there are is anybody's guess.
+    text[end - 2..end].copy_from_slice(&pair(number));
+    text[end - 4..end - 2].copy_from_slice(&pair(number / 100));
+    let more = usize::from(number >= 10) + usize::from(number >= 100) + usize::from(number >= 1000);
+    (text, end - 1 - more)
 }
 
 /// Appends `len` bytes from `begin` on, of which there are no more than [`DIGITS_MAX`] and five.
@@ -97,11 +97,7 @@ pub(super) fn number(out: &mut Vec<u8>, number: f64) {
         let (mut text, begin) = digits::<48>(hundredths / 100);
         let part = pair(hundredths);
         text[DIGITS_MAX..DIGITS_MAX + 3].copy_from_slice(&[b'.', part[0], part[1]]);
-        let decimals = match part {
-            [b'0', b'0'] => 0,
-            [_, b'0'] => 2,
-            _ => 3,
-        };
+        let decimals = 2 * usize::from(part != [b'0'; 2]) + usize::from(part[1] != b'0');
         put_from(out, &text, begin, DIGITS_MAX - begin + decimals);
     } else {
         finer(out, number);
@@ -118,7 +114,7 @@ fn finer(out: &mut Vec<u8>, number: f64) {
         text[DIGITS_MAX + 1..DIGITS_MAX + 3].copy_from_slice(&pair(fine / 100));
         text[DIGITS_MAX + 3..DIGITS_MAX + 5].copy_from_slice(&pair(fine));
         // The last two are not both zero, or these were hundredths.
-        let decimals = if fine % 10 == 0 { 4 } else { 5 };
+        let decimals = if fine.is_multiple_of(10) { 4 } else { 5 };
         put_from(out, &text, begin, DIGITS_MAX - begin + decimals);
         return;
     }

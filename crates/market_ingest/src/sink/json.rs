@@ -48,10 +48,22 @@ impl Encoder {
 
     /// The record's key, valid until the next call.
     pub fn key(&mut self, record: &Record<'_>) -> &str {
-        self.key.clear();
-        let symbol = self.names.get(record.event.symbol());
-        self.keys.write_of(&mut self.key, record.event, symbol, record.ordinal);
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        self.put_key(&mut key, record);
+        self.key = key;
         str::from_utf8(&self.key).unwrap_or_default()
+    }
+
+    /// Appends the record's key.
+    pub(super) fn put_key(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        let symbol = self.names.get(record.event.symbol());
+        self.keys.write_of(out, record.event, symbol, record.ordinal);
+    }
+
+    /// Appends the name of the record's symbol.
+    pub(super) fn put_symbol(&mut self, out: &mut Vec<u8>, record: &Record<'_>) {
+        self.names.get(record.event.symbol()).put(out);
     }
 
     /// The name of a record's job.
@@ -65,18 +77,11 @@ impl Encoder {
         str::from_utf8(self.names.get(record.event.symbol()).as_bytes()).unwrap_or_default()
     }
 
-    /// Where in its text the last record that was written begins to be much the same as those before and after it.
-    pub(super) fn seams(&self) -> &[u32] {
-        &self.text.seams
-    }
-
     /// Appends the record as one object, without a line end.
     pub fn write(&mut self, out: &mut Vec<u8>, record: &Record<'_>, epoch: u64) {
         let event = record.event;
         let symbol = self.names.get(event.symbol());
         let text = &mut self.text;
-        text.seams.clear();
-        text.seam(out);
         match letter(event).as_bytes() {
             [letter @ b'a'..=b'z'] => {
                 let mut begin = *b"{\"type\":\"q\"";
@@ -91,12 +96,10 @@ impl Encoder {
         if event.symbol().is_some() {
             put(out, b",\"symbol\":\"");
             name_of(out, symbol);
-            text.seam(out);
             out.push(b'"');
         }
         put(out, b",\"ts\":");
         text.time(out, event.ts());
-        text.seam(out);
         match received_ts(event) {
             Some(ts) => {
                 put(out, b",\"received_ts\":");
@@ -110,7 +113,6 @@ impl Encoder {
             put(out, b",\"seq\":");
             whole(out, seq);
         }
-        self.text.seam(out);
         put(out, b",\"key\":\"");
         let begin = out.len();
         let symbol = self.names.get(event.symbol());
@@ -137,7 +139,6 @@ impl Encoder {
             whole(&mut self.envelope, epoch);
             self.envelope_of = Some(of);
         }
-        self.text.seam(out);
         out.extend_from_slice(&self.envelope);
     }
 
@@ -255,22 +256,15 @@ struct Text {
     /// The second that was written last, and its time with any nanosecond, in quotes.
     second: i64,
     time: [u8; 32],
-    seams: Vec<u32>,
 }
 
 impl Default for Text {
     fn default() -> Self {
-        Self { second: 0, time: *b"\"1970-01-01T00:00:00.000000000Z\"", seams: Vec::new() }
+        Self { second: 0, time: *b"\"1970-01-01T00:00:00.000000000Z\"" }
     }
 }
 
 impl Text {
-    /// What follows is much the same in each record.
-    #[inline(always)]
-    fn seam(&mut self, out: &[u8]) {
-        self.seams.push(out.len() as u32);
-    }
-
     /// RFC 3339 in UTC with nine digits after the point, so that text sorts as time does.
     #[inline]
     fn time(&mut self, out: &mut Vec<u8>, ts: i64) {
@@ -295,7 +289,6 @@ impl Text {
     #[inline]
     fn numbers<const COUNT: usize>(&mut self, out: &mut Vec<u8>, numbers: [(&str, f64); COUNT]) {
         for (field, number) in numbers {
-            self.seam(out);
             name(out, field);
             digits::number(out, number);
         }
@@ -320,15 +313,12 @@ impl Text {
         if let Some(id) = trade.id {
             put(out, b",\"i\":");
             whole(out, id);
-            self.seam(out);
         }
         self.code(out, b",\"x\":\"", trade.exchange);
         put(out, b",\"p\":");
         number(out, trade.price);
-        self.seam(out);
         put(out, b",\"s\":");
         number(out, trade.size);
-        self.seam(out);
         conditions(out, &trade.conditions);
         self.code(out, b",\"z\":\"", trade.tape);
         self.code(out, b",\"tks\":\"", trade.taker_side);
@@ -338,17 +328,13 @@ impl Text {
         self.code(out, b",\"bx\":\"", quote.bid_exchange);
         put(out, b",\"bp\":");
         number(out, quote.bid_price);
-        self.seam(out);
         put(out, b",\"bs\":");
         number(out, quote.bid_size);
-        self.seam(out);
         self.code(out, b",\"ax\":\"", quote.ask_exchange);
         put(out, b",\"ap\":");
         number(out, quote.ask_price);
-        self.seam(out);
         put(out, b",\"as\":");
         number(out, quote.ask_size);
-        self.seam(out);
         conditions(out, &quote.conditions);
         self.code(out, b",\"z\":\"", quote.tape);
     }
@@ -364,13 +350,11 @@ impl Text {
         text[..LEN].copy_from_slice(begin);
         text[LEN] = letter;
         put_cut(out, &text, LEN + 2);
-        self.seams.push((out.len() - 1) as u32);
     }
 
     fn bar(&mut self, out: &mut Vec<u8>, bar: &Bar) {
         self.numbers(out, [("o", bar.open), ("h", bar.high), ("l", bar.low), ("c", bar.close)]);
         self.numbers(out, [("v", bar.volume), ("vw", bar.vwap)]);
-        self.seam(out);
         name(out, "n");
         whole(out, bar.trade_count);
     }

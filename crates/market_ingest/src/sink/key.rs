@@ -146,6 +146,7 @@ impl KeyWriter {
     }
 
     /// As [`Self::write`], of a name that is known.
+    #[inline]
     pub(super) fn write_of(&mut self, out: &mut Vec<u8>, event: &Event, symbol: &Name, ordinal: u32) {
         if let Some((trade, id)) = event.trade().and_then(|trade| Some((trade, trade.id?))) {
             self.begin(out, "t", symbol);

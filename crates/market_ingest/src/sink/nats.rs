@@ -271,9 +271,7 @@ mod tests {
         let target = NatsStream { server: String::new(), stream: "M".to_owned(), login: NatsLogin::Nobody };
         let encoder = Encoder::new(symbols, Arc::clone(&jobs));
         let mut nats = Nats::new(target, jobs, encoder, Fence::closed());
-        let mut id = |event, origin| {
-            nats.id(&Record { event, job: JobId(0), origin, seq: None, ordinal: 0 })
-        };
+        let mut id = |event, origin| nats.id(&Record { event, job: JobId(0), origin, seq: None, ordinal: 0 });
         let [bar, trade] = batch.events.as_slice() else { panic!("{:?}", batch.malformed) };
         assert_ne!(id(bar, Origin::Live), id(bar, Origin::Backfill));
         assert_eq!(id(trade, Origin::Live), id(trade, Origin::Backfill));

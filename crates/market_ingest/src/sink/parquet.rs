@@ -194,19 +194,22 @@ impl Table {
     }
 }
 
-/// A dictionary where few values repeat, small steps for times and numbers, and statistics where somebody selects.
+/// A dictionary where values repeat, prices and sizes among them, which costs less time than compressing eight bytes of
+/// each and takes less room; small steps for times and numbers; statistics where somebody selects.
 fn properties() -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_dictionary_enabled(false)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by("market-ingest".to_owned());
-    for column in ["type", "symbol", "x", "bx", "ax", "z", "tks", "job", "origin", "epoch"] {
+    for column in
+        ["type", "symbol", "x", "bx", "ax", "z", "tks", "job", "origin", "p", "s", "bp", "bs", "ap", "as"]
+    {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(column), true);
     }
     let conditions = ["c", "list", "element"].map(str::to_owned).to_vec();
     builder = builder.set_column_dictionary_enabled(ColumnPath::new(conditions), true);
-    for column in ["ts", "received_ts", "seq"] {
+    for column in ["ts", "received_ts", "epoch", "seq"] {
         builder = builder.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
     }
     for column in ["ts", "symbol"] {

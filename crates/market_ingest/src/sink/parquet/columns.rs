@@ -28,8 +28,8 @@ pub(super) fn write_columns<W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
 ) -> Result<()> {
     let mut columns = Columns { rows, group };
-    columns.text(|row, out| out.extend_from_slice(letter(row.record.event).as_bytes()))?;
-    columns.text(|row, out| out.extend_from_slice(encoder.symbol(&row.record).as_bytes()))?;
+    columns.runs(|row| letter(row.record.event))?;
+    columns.text(|row, out| encoder.put_symbol(out, &row.record))?;
     columns.number::<Int64Type>(|row| row.record.event.ts())?;
     columns.optional(|row| received_ts(row.record.event))?;
     match table {
@@ -38,11 +38,11 @@ pub(super) fn write_columns<W: Write + Send>(
         Table::Bars => bars(&mut columns)?,
         Table::Other => columns.text(|row, out| encoder.write(out, &row.record, row.epoch))?,
     }
-    columns.text(|row, out| out.extend_from_slice(encoder.job(&row.record).as_bytes()))?;
-    columns.text(|row, out| out.extend_from_slice(row.record.origin.as_str().as_bytes()))?;
+    columns.runs(|row| encoder.job(&row.record))?;
+    columns.runs(|row| row.record.origin.as_str())?;
     columns.number::<Int64Type>(|row| row.epoch.cast_signed())?;
     columns.optional(|row| row.record.seq.map(u64::cast_signed))?;
-    columns.text(|row, out| out.extend_from_slice(encoder.key(&row.record).as_bytes()))
+    columns.text(|row, out| encoder.put_key(out, &row.record))
 }
 
 fn trades<W: Write + Send>(columns: &mut Columns<'_, '_, '_, W>) -> Result<()> {
@@ -105,7 +105,7 @@ struct Columns<'a, 'g, 'w, W: Write> {
     group: &'g mut SerializedRowGroupWriter<'w, W>,
 }
 
-impl<W: Write + Send> Columns<'_, '_, '_, W> {
+impl<'a, W: Write + Send> Columns<'a, '_, '_, W> {
     fn number<T: DataType>(&mut self, value: impl Fn(&Row<'_>) -> T::T) -> Result<()> {
         let values: Vec<T::T> = self.rows.iter().map(value).collect();
         self.write::<T>(&values, None, None)
@@ -127,28 +127,51 @@ impl<W: Write + Send> Columns<'_, '_, '_, W> {
         self.write::<ByteArrayType>(&texts.values(), None, None)
     }
 
+    /// A text that is the same in many rows that follow each other.
+    fn runs<'t>(&mut self, text: impl Fn(&'a Row<'a>) -> &'t str) -> Result<()> {
+        const PIECE: usize = 1024;
+        let Some(mut column) = self.group.next_column()? else { return Err(too_many()) };
+        let writer = column.typed::<ByteArrayType>();
+        let mut rows = self.rows;
+        while let Some(first) = rows.first() {
+            let word = text(first);
+            let count = rows.iter().take_while(|row| text(row) == word).count();
+            let same = vec![ByteArray::from(word); count.min(PIECE)];
+            let (run, others) = rows.split_at(count);
+            for piece in run.chunks(PIECE) {
+                writer.write_batch(&same[..piece.len()], None, None)?;
+            }
+            rows = others;
+        }
+        column.close()
+    }
+
     fn code(&mut self, field: &str, code: impl Fn(&Row<'_>) -> Option<Code>) -> Result<()> {
-        self.text(|row, out| match overflow(row.record.event, field) {
-            Some(texts) => out.extend(texts.iter().flat_map(|text| text.bytes())),
-            None => out.extend_from_slice(code(row).unwrap_or_default().as_str().as_bytes()),
-        })
+        let text = |row: &Row<'_>| match overflow(row.record.event, field) {
+            Some(texts) => texts.concat().into_bytes().into(),
+            None => short(code(row).unwrap_or_default()),
+        };
+        let values: Vec<ByteArray> = self.rows.iter().map(text).collect();
+        self.write::<ByteArrayType>(&values, None, None)
     }
 
     /// A list, empty where the message had none.
     fn conditions(&mut self, conditions: impl Fn(&Row<'_>) -> Option<Conditions>) -> Result<()> {
-        let mut texts = Texts::default();
-        let (mut defined, mut repeated) = (Vec::new(), Vec::new());
+        let (mut values, mut defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
         for row in self.rows {
-            let before = texts.ends.len();
+            let before = values.len();
             match overflow(row.record.event, "c") {
-                Some(many) => many.iter().for_each(|text| texts.push(text)),
-                None => conditions(row).unwrap_or_default().iter().for_each(|text| texts.push(text)),
+                Some(many) => values.extend(many.iter().map(|text| ByteArray::from(text.as_str()))),
+                None => {
+                    let all = conditions(row).unwrap_or_default();
+                    values.extend(all.as_str().bytes().map(letter_text));
+                }
             }
-            let count = texts.ends.len() - before;
+            let count = values.len() - before;
             defined.extend(std::iter::repeat_n(i16::from(count > 0), count.max(1)));
             repeated.extend((0..count.max(1)).map(|index| i16::from(index > 0)));
         }
-        self.write::<ByteArrayType>(&texts.values(), Some(&defined), Some(&repeated))
+        self.write::<ByteArrayType>(&values, Some(&defined), Some(&repeated))
     }
 
     fn write<T: DataType>(
@@ -158,11 +181,38 @@ impl<W: Write + Send> Columns<'_, '_, '_, W> {
         repeated: Option<&[i16]>,
     ) -> Result<()> {
         let Some(mut column) = self.group.next_column()? else {
-            return Err(ParquetError::General("more columns than the schema has".to_owned()));
+            return Err(too_many());
         };
         column.typed::<T>().write_batch(values, defined, repeated)?;
         column.close()
     }
+}
+
+fn too_many() -> ParquetError {
+    ParquetError::General("more columns than the schema has".to_owned())
+}
+
+fn short(code: Code) -> ByteArray {
+    match code.bits() {
+        0 => Bytes::new().into(),
+        letter @ 1..128 => letter_text(letter as u8),
+        _ => code.as_str().into(),
+    }
+}
+
+/// A letter of ASCII as a text that is nobody's, so that nobody counts who has it.
+fn letter_text(letter: u8) -> ByteArray {
+    static ASCII: [u8; 128] = {
+        let mut all = [0; 128];
+        let mut byte = 0;
+        while byte < 128 {
+            all[byte] = byte as u8;
+            byte += 1;
+        }
+        all
+    };
+    let at = usize::from(letter) % ASCII.len();
+    Bytes::from_static(&ASCII[at..=at]).into()
 }
 
 /// Many texts in one buffer.
@@ -173,11 +223,6 @@ struct Texts {
 }
 
 impl Texts {
-    fn push(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
-        self.end();
-    }
-
     fn end(&mut self) {
         self.ends.push(self.bytes.len());
     }
