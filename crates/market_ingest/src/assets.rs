@@ -27,8 +27,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TIMES_EVERY: u64 = 5;
 /// Every row is written anew at every so many-th turn: somebody else may have written it.
 const ALL_EVERY: u64 = 60;
-/// Rows written at once; whatever else has changed follows, each in its turn.
-const WRITE_MAX: usize = 5_000;
+/// Rows written at once whose status has changed.
+const STATUSES_MAX: usize = 5_000;
+/// Rows written at once that are new or have another time; the others follow, each in its turn. With every symbol of the
+/// market there are tens of thousands, and whoever writes them takes the core from a pump.
+const TIMES_MAX: usize = 1_000;
 
 /// Time of the newest delivered event by symbol and channel, ns UTC; 0 before the first.
 #[derive(Debug, Default)]
@@ -41,14 +44,15 @@ impl Newest {
     pub(crate) fn accept(&self, batch: &Batch) {
         let mut times = self.times();
         for event in &batch.events {
-            let (symbol, at, ts) = match event {
-                // Most are.
-                Event::Quote(quote) => (quote.symbol, const { channel_index(Kind::Quote) }, quote.ts),
-                Event::Trade(trade) => (trade.symbol, const { channel_index(Kind::Trade) }, trade.ts),
-                other => match other.symbol() {
-                    Some(symbol) => (symbol, channel_index(other.kind()), other.ts()),
-                    None => continue,
-                },
+            // Most are quotes, and most others trades.
+            let (symbol, at, ts) = if let Event::Quote(quote) = event {
+                (quote.symbol, const { channel_index(Kind::Quote) }, quote.ts)
+            } else if let Event::Trade(trade) = event {
+                (trade.symbol, const { channel_index(Kind::Trade) }, trade.ts)
+            } else if let Some(symbol) = event.symbol() {
+                (symbol, channel_index(event.kind()), event.ts())
+            } else {
+                continue;
             };
             if symbol.index() >= times.len() {
                 times.resize(symbol.index() + 1, [0; CHANNELS.len()]);
@@ -171,28 +175,30 @@ impl Assets {
             }
             let times_too = turn % TIMES_EVERY == 0;
             if turn % ALL_EVERY == 0 {
-                written.clear();
+                // A time that no row has.
+                written.values_mut().for_each(|row| row.last_event_ts = Some(i64::MIN));
             }
             let standing = self.standing();
             if !times_too && settled.as_ref() == Some(&standing) {
                 continue;
             }
             let rows = self.rows();
-            let (mut new, later) = changed(&rows, &written, from.as_ref());
-            settled = (new.len() <= WRITE_MAX).then_some(standing);
-            new.truncate(WRITE_MAX);
+            let Changed { statuses, new, times } = Changed::new(&rows, &written, from.as_ref());
+            settled = (statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX).then_some(standing);
+            let mut due: Vec<&Key> = statuses.into_iter().take(STATUSES_MAX).collect();
+            due.extend(new.iter().take(TIMES_MAX));
             if times_too {
-                let room = WRITE_MAX - new.len();
-                from = later.get(room).map(|key| (*key).clone());
-                new.extend(later.into_iter().take(room));
+                let room = TIMES_MAX.saturating_sub(new.len());
+                from = times.get(room).map(|key| (*key).clone());
+                due.extend(times.into_iter().take(room));
             }
-            if new.is_empty() {
+            if due.is_empty() {
                 continue;
             }
-            let updates: Vec<AssetUpdate> = new.iter().map(|key| update(key, &rows[*key])).collect();
+            let updates: Vec<AssetUpdate> = due.iter().map(|key| update(key, &rows[*key])).collect();
             match self.store.write_assets(&updates).await {
                 Ok(()) => {
-                    written.extend(new.into_iter().map(|key| (key.clone(), rows[key])));
+                    written.extend(due.into_iter().map(|key| (key.clone(), rows[key])));
                     if std::mem::take(&mut failing) {
                         tracing::info!("data_ingest_state is kept up again");
                     }
@@ -208,10 +214,10 @@ impl Assets {
         }
     }
 
-    /// All that a status hangs on: the decision, how far each job has followed it, and which assets there are.
-    fn standing(&self) -> (u64, Vec<Option<u64>>, usize) {
+    /// All that a status hangs on: the decision, and how far each job has followed it.
+    fn standing(&self) -> (u64, Vec<Option<u64>>) {
         let at_rest = self.report.jobs().iter().map(|job| job.at_rest_seq).collect();
-        (self.report.decision().seq, at_rest, self.newest.times().len())
+        (self.report.decision().seq, at_rest)
     }
 
     /// What the rows should hold now: everything subscribed by name, and everything that came by `*`.
@@ -256,24 +262,31 @@ impl Assets {
     }
 }
 
-/// The rows that are new or have another status, and those of which the time alone has moved, beginning at `from`.
-fn changed<'a>(
-    rows: &'a BTreeMap<Key, Row>,
-    written: &BTreeMap<Key, Row>,
-    from: Option<&Key>,
-) -> (Vec<&'a Key>, Vec<&'a Key>) {
-    let mut later = Vec::new();
-    let mut new = Vec::new();
-    for (key, row) in rows {
-        match written.get(key) {
-            Some(old) if old == row => {}
-            Some(old) if old.status == row.status => later.push(key),
-            Some(_) | None => new.push(key),
+/// Rows that differ from what was written.
+struct Changed<'a> {
+    /// In their status.
+    statuses: Vec<&'a Key>,
+    /// In that they were not.
+    new: Vec<&'a Key>,
+    /// In their time alone; whose turn it is comes first.
+    times: Vec<&'a Key>,
+}
+
+impl<'a> Changed<'a> {
+    fn new(rows: &'a BTreeMap<Key, Row>, written: &BTreeMap<Key, Row>, from: Option<&Key>) -> Self {
+        let mut changed = Self { statuses: Vec::new(), new: Vec::new(), times: Vec::new() };
+        for (key, row) in rows {
+            match written.get(key) {
+                None => changed.new.push(key),
+                Some(old) if old.status != row.status => changed.statuses.push(key),
+                Some(old) if old != row => changed.times.push(key),
+                Some(_) => {}
+            }
         }
+        let first = from.map_or(0, |from| changed.times.partition_point(|key| *key < from));
+        changed.times.rotate_left(first);
+        changed
     }
-    let first = from.map_or(0, |from| later.partition_point(|key| *key < from));
-    later.rotate_left(first);
-    (new, later)
 }
 
 fn update((name, timeframe): &Key, row: &Row) -> AssetUpdate {
@@ -353,13 +366,13 @@ mod tests {
         ]
         .into();
         let names = |keys: Vec<&Key>| keys.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
-        for (from, later) in [(None, ["A", "C"]), (Some(key("B")), ["C", "A"]), (Some(key("X")), ["A", "C"])]
+        for (from, in_turn) in
+            [(None, ["A", "C"]), (Some(key("B")), ["C", "A"]), (Some(key("X")), ["A", "C"])]
         {
-            let (new, times) = changed(&rows, &written, from.as_ref());
-            assert_eq!(
-                (names(new), names(times)),
-                (vec!["B".into(), "E".into()], later.map(String::from).to_vec())
-            );
+            let changed = Changed::new(&rows, &written, from.as_ref());
+            assert_eq!(names(changed.statuses), ["B"]);
+            assert_eq!(names(changed.new), ["E"]);
+            assert_eq!(names(changed.times), in_turn);
         }
     }
 }

@@ -427,9 +427,10 @@ impl Pump {
             let mut quotes = 0;
             for event in &self.batch.events {
                 // Most are.
-                match event {
-                    Event::Quote(_) => quotes += 1,
-                    other => self.state.messages[other.kind() as usize] += 1,
+                if let Event::Quote(_) = event {
+                    quotes += 1;
+                } else {
+                    self.state.messages[event.kind() as usize] += 1;
                 }
                 if let Some(time) = sink::clock(event, received_ts) {
                     (oldest, newest) = (oldest.min(time), newest.max(time));

@@ -1,6 +1,7 @@
 //! What must not grow: the cost of a message with the number of symbols and of holds, the memory over time, the binary;
 //! and the time from the start of the process to its first record.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use e2e::producer::Setup;
@@ -14,6 +15,7 @@ use super::{LIMIT, RUNS, cpu_s, median, status_mib, total};
 pub(crate) fn measure() {
     by_symbols();
     by_holds();
+    by_rows();
     over_time();
     start();
 }
@@ -57,7 +59,7 @@ fn by_holds() {
     rows(&counts, costs);
 }
 
-fn rows(of: &[&str], costs: impl IntoIterator<Item = Vec<f64>>) {
+fn rows(of: &[impl Display], costs: impl IntoIterator<Item = Vec<f64>>) {
     for (of, mut costs) in of.iter().zip(costs) {
         let middle = median(&mut costs);
         println!("| {of} | {middle:.0} ({:.0} to {:.0}) |", costs[0], costs[costs.len() - 1]);
@@ -92,6 +94,50 @@ fn with_holds(feeder: &Feeder, holds: usize, traded: &[String]) -> f64 {
     };
     wait_for("the whole stream", LIMIT, || (received() >= feeder.messages).then_some(()));
     (cpu_s() - before_s) * 1e9 / feeder.messages as f64
+}
+
+/// What a gap costs to fill, from the answers of the history to files on the disk.
+fn by_rows() {
+    let mut costs = [Vec::new(), Vec::new(), Vec::new()];
+    let mut rows_of = [0.0; 3];
+    for _ in 0..3 {
+        for ((gap_s, costs), rows_of) in [2, 8, 32].into_iter().zip(&mut costs).zip(&mut rows_of) {
+            let (rows, cost_ns) = fill(Duration::from_secs(gap_s));
+            costs.push(cost_ns);
+            *rows_of = rows;
+        }
+    }
+    println!("\nNanoseconds of CPU time a row of a gap that is filled, `ndjson`, 3 runs each\n");
+    println!("| rows | ns a row: median (min to max) |");
+    println!("|---|---|");
+    rows(&rows_of.map(|rows| format!("{rows:.0}")), costs);
+}
+
+/// Rows of a gap of this length, and CPU time a row; what flows meanwhile is a hundredth of it.
+fn fill(gap: Duration) -> (f64, f64) {
+    let market = ["--synthetic", "--rate", "20000", "--symbols", "2000", "--data", "127.0.0.1:0"];
+    let venue = Venue::start(&market);
+    let dir = tempfile::tempdir().expect("a directory");
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "on\n").expect("a flag");
+    let producer = Setup::new(&venue, dir.path())
+        .with_records(&venue, dir.path())
+        .var("ALPACA_DATA_FEED", "sip")
+        .var("MONITORED_SYMBOLS", "*")
+        .var("INGEST_ENABLED_FILE", flag.display())
+        .start();
+    producer.wait_live();
+    wait_for("a flow", LIMIT, || (total(&producer) > 20_000).then_some(()));
+    std::fs::write(&flag, "off\n").expect("a flag");
+    producer.wait_status("paused", LIMIT, |status| status["status"] == "paused");
+    std::thread::sleep(gap);
+    let cpu_s = || cpu_s(producer.process.id()).expect("a process");
+    let before_s = cpu_s();
+    std::fs::write(&flag, "on\n").expect("a flag");
+    let filled = || producer.metric("market_ingest_gaps_filled_total").filter(|gaps| *gaps > 0.0);
+    wait_for("the gap's end", LIMIT, filled);
+    let rows = producer.metric("market_ingest_backfill_rows_total").expect("a count");
+    (rows, (cpu_s() - before_s) * 1e9 / rows)
 }
 
 fn over_time() {

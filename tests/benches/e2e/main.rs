@@ -57,6 +57,16 @@ fn median(rates: &mut [f64]) -> f64 {
     rates[rates.len() / 2]
 }
 
+/// Waits until the producer has received so many. It is asked seldom: an answer costs it CPU time.
+fn wait_whole(producer: &Producer, messages: u64) {
+    let deadline = std::time::Instant::now() + LIMIT;
+    while total(producer) < messages {
+        assert!(std::time::Instant::now() < deadline, "{} of {messages}", total(producer));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(total(producer), messages);
+}
+
 fn total(producer: &Producer) -> u64 {
     producer.status()["counters"]["messages"].as_u64().expect("a count")
 }

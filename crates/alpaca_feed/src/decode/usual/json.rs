@@ -159,11 +159,24 @@ fn digits(rest: &mut &[u8]) -> Option<(u64, usize)> {
     Some((high.wrapping_add(low) >> 32, len))
 }
 
+/// As [`digits`], also where the frame ends before eight bytes do.
+#[inline(always)]
+fn last_digits(rest: &mut &[u8]) -> Option<(u64, usize)> {
+    if rest.len() >= 8 {
+        return digits(rest);
+    }
+    let mut padded = [0; 8];
+    padded[..rest.len()].copy_from_slice(rest);
+    let found = digits(&mut &padded[..])?;
+    *rest = &rest[found.1..];
+    Some(found)
+}
+
 /// The nanoseconds of a point and up to nine digits.
 #[inline(always)]
 fn fraction(rest: &mut &[u8]) -> Option<i64> {
     *rest = &rest[1..];
-    let (eight, len) = digits(rest)?;
+    let (eight, len) = last_digits(rest)?;
     const SCALE: [i64; 9] = [0, 100_000_000, 10_000_000, 1_000_000, 100_000, 10_000, 1_000, 100, 10];
     let nanos = eight.cast_signed() * SCALE[len];
     match rest.split_first() {
