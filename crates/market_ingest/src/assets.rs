@@ -150,14 +150,24 @@ struct Row {
     last_event_ts: Option<i64>,
 }
 
+/// What statuses were written of: the decision, and how far each job has followed it.
+type Standing = (u64, Vec<Option<u64>>);
+
+/// What the table holds, as far as this process wrote it.
+#[derive(Debug, Default)]
+struct Kept {
+    written: BTreeMap<Key, Row>,
+    /// The row from which on times are written next.
+    from: Option<Key>,
+    /// None while some status is not written.
+    settled: Option<Standing>,
+}
+
 impl Assets {
     /// Writes what has changed until the process stops: a status within a second, times every few seconds.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let mut written: BTreeMap<Key, Row> = BTreeMap::new();
-        // The row from which on times are written next.
-        let mut from: Option<Key> = None;
-        // What statuses were written of; none while some are not.
-        let mut settled = None;
+        let assets = Arc::new(self);
+        let mut kept = Kept::default();
         let mut failing = false;
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -168,43 +178,39 @@ impl Assets {
                 _ = ticks.tick() => {}
             }
             // The rows are the holder's.
-            if !self.report.fence().may_write() {
-                (settled, from) = (None, None);
-                written.clear();
+            if !assets.report.fence().may_write() {
+                kept = Kept::default();
                 continue;
             }
-            let times_too = turn % TIMES_EVERY == 0;
             if turn % ALL_EVERY == 0 {
                 // A time that no row has.
-                written.values_mut().for_each(|row| row.last_event_ts = Some(i64::MIN));
+                kept.written.values_mut().for_each(|row| row.last_event_ts = Some(i64::MIN));
             }
-            let standing = self.standing();
-            if !times_too && settled.as_ref() == Some(&standing) {
+            let times_too = turn % TIMES_EVERY == 0;
+            if !times_too && kept.settled.as_ref() == Some(&assets.standing()) {
                 continue;
             }
-            let rows = self.rows();
-            let Changed { statuses, new, times } = Changed::new(&rows, &written, from.as_ref());
-            settled = (statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX).then_some(standing);
-            let mut due: Vec<&Key> = statuses.into_iter().take(STATUSES_MAX).collect();
-            due.extend(new.iter().take(TIMES_MAX));
-            if times_too {
-                let room = TIMES_MAX.saturating_sub(new.len());
-                from = times.get(room).map(|key| (*key).clone());
-                due.extend(times.into_iter().take(room));
-            }
+            // With all symbols it takes milliseconds, in which a pump on this thread would stand still.
+            let at_work = Arc::clone(&assets);
+            let looked = tokio::task::spawn_blocking(move || {
+                let due = at_work.due(&mut kept, times_too);
+                (kept, due)
+            });
+            let Ok((back, due)) = looked.await else { return };
+            kept = back;
             if due.is_empty() {
                 continue;
             }
-            let updates: Vec<AssetUpdate> = due.iter().map(|key| update(key, &rows[*key])).collect();
-            match self.store.write_assets(&updates).await {
+            let updates: Vec<AssetUpdate> = due.iter().map(|(key, row)| update(key, row)).collect();
+            match assets.store.write_assets(&updates).await {
                 Ok(()) => {
-                    written.extend(due.into_iter().map(|key| (key.clone(), rows[key])));
+                    kept.written.extend(due);
                     if std::mem::take(&mut failing) {
                         tracing::info!("data_ingest_state is kept up again");
                     }
                 }
                 Err(error) => {
-                    settled = None;
+                    kept.settled = None;
                     if !std::mem::replace(&mut failing, true) {
                         let error = logging::chain(&error);
                         tracing::warn!(error, "data_ingest_state cannot be kept up; its pauses still count");
@@ -214,8 +220,23 @@ impl Assets {
         }
     }
 
-    /// All that a status hangs on: the decision, and how far each job has followed it.
-    fn standing(&self) -> (u64, Vec<Option<u64>>) {
+    /// The rows to write now.
+    fn due(&self, kept: &mut Kept, times_too: bool) -> Vec<(Key, Row)> {
+        let standing = self.standing();
+        let rows = self.rows();
+        let Changed { statuses, new, times } = Changed::new(&rows, &kept.written, kept.from.as_ref());
+        kept.settled = (statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX).then_some(standing);
+        let mut due: Vec<&Key> = statuses.into_iter().take(STATUSES_MAX).collect();
+        due.extend(new.iter().take(TIMES_MAX));
+        if times_too {
+            let room = TIMES_MAX.saturating_sub(new.len());
+            kept.from = times.get(room).map(|key| (*key).clone());
+            due.extend(times.into_iter().take(room));
+        }
+        due.into_iter().map(|key| (key.clone(), rows[key])).collect()
+    }
+
+    fn standing(&self) -> Standing {
         let at_rest = self.report.jobs().iter().map(|job| job.at_rest_seq).collect();
         (self.report.decision().seq, at_rest)
     }

@@ -4,6 +4,7 @@
 //! subscription on, so that what it takes to start is left out. Clients take turns.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::child::Process;
@@ -32,6 +33,8 @@ enum Market {
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const OF_SIMULATOR: &str = "200000";
 const LETTERS: [&str; 10] = ["t", "q", "b", "u", "d", "s", "c", "x", "l", "i"];
+
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
 
 const PEERS: [Peer; 6] = [
     Peer {
@@ -148,6 +151,8 @@ fn python(arguments: &[&str], url: &str, expected: u64) -> Option<Command> {
     std::fs::exists(&program).ok()?.then(|| {
         let mut command = Command::new(program);
         command.arg(format!("{ROOT}/tests/clients/stream.py")).args(arguments);
+        // A venue takes one connection of an account, and may learn late that the last one is gone.
+        command.args(["--key", &format!("key-{}", CLIENTS.fetch_add(1, Ordering::Relaxed))]);
         sdk(command, url, expected)
     })
 }
