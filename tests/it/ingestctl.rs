@@ -148,7 +148,11 @@ fn pauses_and_resumes(operator: &Operator, venue: &Venue, producer: &Producer) {
     assert_eq!(open_sockets(venue), 1);
     wait_for("the first record", Duration::from_secs(3), || (messages(producer) > before).then_some(()));
 
-    let history = operator.json(&["history", "--limit", "5"], 0);
+    // Whoever waits for a pause does not wait for its record.
+    let history = wait_for("the pause's record", Duration::from_secs(5), || {
+        let history = operator.json(&["history", "--limit", "5"], 0);
+        history["pauses"][0]["resumed_at"].is_string().then_some(history)
+    });
     let pause = &history["pauses"][0];
     assert_eq!((&pause["scope"], &pause["actor"]), (&json!("all"), &json!(operator.name)), "{history}");
     assert!(pause["effective_at"].is_string(), "{history}");
