@@ -151,8 +151,6 @@ fn python(arguments: &[&str], url: &str, expected: u64) -> Option<Command> {
     std::fs::exists(&program).ok()?.then(|| {
         let mut command = Command::new(program);
         command.arg(format!("{ROOT}/tests/clients/stream.py")).args(arguments);
-        // A venue takes one connection of an account, and may learn late that the last one is gone.
-        command.args(["--key", &format!("key-{}", CLIENTS.fetch_add(1, Ordering::Relaxed))]);
         sdk(command, url, expected)
     })
 }
@@ -167,6 +165,8 @@ fn javascript(url: &str, expected: u64) -> Option<Command> {
 }
 
 fn sdk(mut command: Command, url: &str, expected: u64) -> Command {
+    // A venue takes one connection of an account, and may learn late that the last one is gone.
+    command.args(["--key", &format!("key-{}", CLIENTS.fetch_add(1, Ordering::Relaxed))]);
     command.args([
         "--url",
         url,
