@@ -115,7 +115,7 @@ impl Filter {
             }
             return news.symbols.iter().all(|symbol| self.held(*symbol) & channel_bit("news") != 0);
         }
-        event.symbol().is_some_and(|symbol| self.held(symbol) & event_bits(event.kind()) != 0)
+        event.symbol().is_some_and(|symbol| self.held(symbol) & event_bit(event.kind()) != 0)
     }
 
     fn held(&mut self, symbol: SymbolId) -> u16 {
@@ -149,9 +149,9 @@ pub(crate) const fn channel_index(kind: Kind) -> usize {
     }
 }
 
-/// The bit of that channel; none where there is no such channel.
-fn event_bits(kind: Kind) -> u16 {
-    CHANNELS.get(channel_index(kind)).map_or(0, |_| 1 << channel_index(kind))
+/// The bit of that channel, or one that no channel has.
+fn event_bit(kind: Kind) -> u16 {
+    1 << channel_index(kind)
 }
 
 /// The channel by which events of a kind come.

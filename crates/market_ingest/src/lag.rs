@@ -1,7 +1,7 @@
 //! How long records are on their way: a histogram of the time from a record's own time to its delivery to the sinks.
 //!
-//! Buckets are eight to a doubling, so that a quantile is right within a sixteenth; metrics show whole doublings. The
-//! pump alone writes, a few adds a turn; readers may see a turn half.
+//! Buckets are eight to a doubling, so that a quantile is at most an eighth too long; metrics show whole doublings. The
+//! pump alone writes, a few stores a turn; readers may see a turn half.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Buckets to a doubling, as a power of two.
 const FINE_BITS: u32 = 3;
 const FINE: usize = 1 << FINE_BITS;
-/// Doublings that are told apart: from 8 ns to more than two hours.
+/// Doublings that are told apart: from 8 ns to more than an hour.
 const DOUBLINGS: usize = 40;
 const BUCKETS: usize = DOUBLINGS * FINE;
 /// Metrics begin with what is at most this long, as a power of two in nanoseconds: 8 µs.
@@ -22,7 +22,8 @@ pub struct Lags(Arc<Counts>);
 #[derive(Debug)]
 struct Counts {
     buckets: [AtomicU64; BUCKETS],
-    sum_ns: AtomicU64,
+    /// The bits of a float: whole nanoseconds of a delayed feed would not fit for a minute.
+    sum_s: AtomicU64,
     max_ns: AtomicU64,
 }
 
@@ -42,7 +43,7 @@ pub struct Quantiles {
 impl Default for Lags {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
-        Self(Arc::new(Counts { buckets: std::array::from_fn(|_| zero()), sum_ns: zero(), max_ns: zero() }))
+        Self(Arc::new(Counts { buckets: std::array::from_fn(|_| zero()), sum_s: zero(), max_ns: zero() }))
     }
 }
 
@@ -51,7 +52,8 @@ impl Lags {
     pub fn record(&self, ns: i64, records: u64) {
         let ns = u64::try_from(ns).unwrap_or(0);
         self.0.buckets[bucket(ns)].fetch_add(records, Relaxed);
-        self.0.sum_ns.fetch_add(ns.saturating_mul(records), Relaxed);
+        let sum_s = f64::from_bits(self.0.sum_s.load(Relaxed)) + seconds(ns) * records as f64;
+        self.0.sum_s.store(sum_s.to_bits(), Relaxed);
         self.0.max_ns.fetch_max(ns, Relaxed);
     }
 
@@ -71,7 +73,8 @@ impl Lags {
                 below += count;
                 below >= wanted
             });
-            reached.map(|bucket| seconds(upper(bucket)).min(max_s))
+            // The last bucket has no end.
+            reached.map(|bucket| if bucket + 1 == BUCKETS { max_s } else { seconds(upper(bucket)).min(max_s) })
         };
         Quantiles { p50_s: at(0.5), p99_s: at(0.99), p999_s: at(0.999), max_s: Some(max_s) }
     }
@@ -89,7 +92,7 @@ impl Lags {
                 since = 0;
             }
         }
-        (seconds(self.0.sum_ns.load(Relaxed)), shown.iter().map(|(_, count)| count).sum(), shown)
+        (f64::from_bits(self.0.sum_s.load(Relaxed)), shown.iter().map(|(_, count)| count).sum(), shown)
     }
 }
 
@@ -149,6 +152,17 @@ mod tests {
         assert!((500e-6..=565e-6).contains(&p50), "{p50}");
         assert!((990e-6..=1e-3).contains(&p99) && p99 <= p999, "{p99} {p999}");
         assert_eq!(max, 1e-3);
+    }
+
+    #[test]
+    fn a_day_of_a_delayed_feed_is_told_as_long_as_it_was() {
+        let (lags, quarter_of_an_hour) = (Lags::default(), 900_000_000_000);
+        for _ in 0..86_400 {
+            lags.record(quarter_of_an_hour, 1_000_000);
+        }
+        assert_eq!(lags.by_doubling().0, 86_400e6 * 900.0);
+        lags.record(100 * quarter_of_an_hour, 1_000_000_000_000);
+        assert_eq!(lags.quantiles().p99_s, Some(90_000.0), "beyond the last bucket");
     }
 
     #[test]

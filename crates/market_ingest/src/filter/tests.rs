@@ -63,7 +63,7 @@ fn the_bits_are_those_of_the_switchs_channels() {
     use Kind::{Bar, DailyBar, Imbalance, Luld, News, Orderbook, Pricing, Quote, Status, Trade, UpdatedBar};
     let kinds = [Trade, Quote, Bar, UpdatedBar, DailyBar, Status, Luld, Imbalance, Orderbook, Pricing, News];
     for (kind, channel) in kinds.into_iter().zip(CHANNELS) {
-        assert_eq!(event_bits(kind), channel_bit(channel), "{channel}");
+        assert_eq!(event_bit(kind), channel_bit(channel), "{channel}");
     }
     for channel in Channel::ALL.into_iter().filter(|channel| channel.is_requestable()) {
         assert_ne!(channel_bit(channel.as_str()), 0, "a scope can name {channel}");
