@@ -5,6 +5,7 @@
 //! between a hold and the venue's answer, and always where the job subscribes to `*`.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use alpaca_feed::message::{Batch, Event, Kind};
@@ -72,6 +73,12 @@ impl Filter {
             .flat_map(|(channel, _)| known.iter().map(move |symbol| (channel, symbol.as_str())))
             .filter(|(channel, symbol)| held(*channel, symbol))
             .collect()
+    }
+
+    /// Whether one of these symbols is held where not all are.
+    pub(crate) fn holds_apart(&mut self, mut symbols: Range<usize>) -> bool {
+        let all = self.coverage.held_channels(EVERY_SYMBOL);
+        symbols.any(|symbol| self.held(SymbolId(symbol as u32)) & !all != 0)
     }
 
     /// Whether anything at all is held.

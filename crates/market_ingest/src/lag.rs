@@ -74,7 +74,8 @@ impl Lags {
                 below >= wanted
             });
             // The last bucket has no end.
-            reached.map(|bucket| if bucket + 1 == BUCKETS { max_s } else { seconds(upper(bucket)).min(max_s) })
+            reached
+                .map(|bucket| if bucket + 1 == BUCKETS { max_s } else { seconds(upper(bucket)).min(max_s) })
         };
         Quantiles { p50_s: at(0.5), p99_s: at(0.99), p999_s: at(0.999), max_s: Some(max_s) }
     }

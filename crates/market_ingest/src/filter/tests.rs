@@ -125,3 +125,29 @@ fn a_thousand_rules_over_ten_thousand_symbols_cost_less_than_a_microsecond_a_mes
     println!("first sight of each symbol {first:.0} ns a message, then {:.1} ns (median)", again[50]);
     assert!(again[50] < 1_000.0, "{again:?}");
 }
+
+#[test]
+fn a_symbol_is_held_apart_where_all_are_not() {
+    let symbols = Symbols::new();
+    for name in ["AAPL", "MSFT", "TSLA"] {
+        symbols.intern(name).unwrap();
+    }
+    let base: Subscriptions = [(Channel::Trades, "*"), (Channel::Quotes, "*")].into_iter().collect();
+    let known = ["AAPL", "MSFT", "TSLA"].map(str::to_owned);
+    for (scopes, apart) in [
+        (&["symbol:MSFT"][..], [false, true, false]),
+        (&["all/quotes"], [false; 3]),
+        (&["all/quotes", "symbol:T*"], [false, false, true]),
+        (&["symbol:AAPL/trades", "all/trades"], [false; 3]),
+        (&["job:iex"], [false; 3]),
+        (&[], [false; 3]),
+    ] {
+        let mut filter = filter(scopes, &symbols);
+        for (at, apart) in apart.into_iter().enumerate() {
+            assert_eq!(filter.holds_apart(at..at + 1), apart, "{scopes:?}: {}", known[at]);
+            assert_eq!(!filter.apart(&base, &known[at..=at]).is_empty(), apart, "{scopes:?}: {}", known[at]);
+        }
+        assert_eq!(filter.holds_apart(0..3), apart.contains(&true), "{scopes:?}");
+        assert!(!filter.holds_apart(3..3));
+    }
+}

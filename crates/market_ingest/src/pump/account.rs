@@ -112,11 +112,14 @@ impl Pump {
             return;
         }
         self.begin_ledger();
-        // A symbol that is held apart from all may have been seen for the first time.
-        self.account.stale |= self.filter.holds_anything() && self.account.known != self.wiring.symbols.len();
+        if self.filter.holds_anything() {
+            // A symbol that is held apart from all may have been seen for the first time.
+            let known = self.wiring.symbols.len();
+            self.account.stale |= self.filter.holds_apart(self.account.known..known);
+            self.account.known = known;
+        }
         let Some(mut ledger) = self.account.ledger.take() else { return };
         if std::mem::take(&mut self.account.stale) {
-            self.account.known = self.wiring.symbols.len();
             let (received, apart) = self.received();
             let mut failed = self.filter.desired(&self.account.received);
             if self.lifecycle.is_live() {
