@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use e2e::place::Place;
-use e2e::producer::Producer;
-use e2e::sqlite;
-use e2e::venue::Venue;
-use e2e::wait_for;
+use e2e::producer::{Producer, Setup};
+use e2e::venue::{Venue, is_stock};
+use e2e::{sqlite, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const MARKET: &[&str] = &["--synthetic", "--rate", "2000", "--symbols", "6"];
@@ -87,4 +86,34 @@ fn a_mark_waits_for_its_symbols_to_be_kept() {
         sqlite::execute(&place.file(), &format!("DROP TRIGGER {name}"));
     }
     wait_for("the mark to go on", LIMIT, || received_to(&place).filter(|now| *now > before));
+}
+
+#[test]
+fn a_symbol_of_all_that_is_first_seen_while_it_is_held_is_fetched_once_it_is_released() {
+    let venue = Venue::start(&[MARKET, &["--data", "127.0.0.1:0"]].concat());
+    let traded = venue.state()["feed"]["by_symbol"].clone();
+    let held = traded.as_object().unwrap().keys().find(|symbol| is_stock(symbol)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (flag, store) = (dir.path().join("flag"), dir.path().join("store.db"));
+    std::fs::write(&flag, "off\n").unwrap();
+    let producer = Setup::new(&venue, dir.path())
+        .with_records(&venue, dir.path())
+        .var("ALPACA_DATA_FEED", "sip")
+        .var("MONITORED_SYMBOLS", "*")
+        .var("INGEST_ENABLED_FILE", flag.display())
+        .start();
+    let hold = format!("INSERT INTO market_ingest_hold (id, scope) VALUES ('h', 'symbol:{held}')");
+    sqlite::execute(&store, &hold);
+    producer.wait_status("both holds", LIMIT, |status| status["holds"].as_array().unwrap().len() == 2);
+    std::fs::write(&flag, "on\n").unwrap();
+    // It comes with all others, and is left out.
+    let left_out = r#"market_ingest_held_back_total{job="sip"}"#;
+    wait_for("the held one", LIMIT, || producer.metric(left_out).filter(|events| *events > 100.0));
+    sqlite::execute(&store, "DELETE FROM market_ingest_hold");
+    let query = format!(
+        "SELECT cause, rows FROM market_ingest_gap WHERE state = 'filled' AND symbols = '[\"{held}\"]'"
+    );
+    let gap = wait_for("its records", LIMIT, || sqlite::rows(&store, &query).pop());
+    assert_eq!(gap[0].as_deref(), Some("pause"));
+    assert!(gap[1].as_deref().unwrap().parse::<u64>().unwrap() >= 100, "{gap:?}");
 }
