@@ -349,7 +349,8 @@ fn a_dry_run_leaves_everything_to_whoever_keeps_records() {
     run.resume();
     assert!(run.producer.stop().success());
     let dry = run.setup.clone().var("DRY_RUN", "true").start();
-    run.wait_position(0.5);
+    // Longer than a gap waits before it is fetched.
+    run.wait_position(0.8);
     assert!({ dry }.stop().success());
     run.venue.heal();
     run.producer = run.setup.start();

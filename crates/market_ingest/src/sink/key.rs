@@ -135,7 +135,7 @@ impl Default for KeyWriter {
         // Without a time zone database days are New York's standard days: still the same everywhere it is absent.
         let zone =
             TimeZone::get("America/New_York").unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(-5)));
-        Self { zone, day: (0, 0), day_text: String::new(), second: 0, second_text: [b'0'; 10] }
+        Self { zone, day: (0, 0), day_text: String::new(), second: i64::MIN, second_text: [b'0'; 10] }
     }
 }
 

@@ -183,3 +183,45 @@ fn equals_are_remembered_over_many_others_and_the_memory_stays_small() {
     }
     assert!(keyer.young.len() + keyer.old.len() <= 2 * EQUALS_KEPT);
 }
+
+#[test]
+fn the_time_in_a_key_is_the_number_of_nanoseconds_whenever_it_was() {
+    let mut writer = KeyWriter::default();
+    const SECOND: i64 = 1_000_000_000;
+    for ts in [
+        0,
+        5,
+        SECOND - 1,
+        -1,
+        -SECOND,
+        i64::MIN,
+        SECOND * SECOND - 1,
+        SECOND * SECOND,
+        i64::MAX,
+        i64::MAX - 7,
+        5,
+    ] {
+        let mut out = Vec::new();
+        writer.time(&mut out, ts);
+        assert_eq!(String::from_utf8(out).unwrap(), ts.to_string());
+    }
+}
+
+/// Hashes of codes as of any text: they are folded in by another way only because it is quicker.
+#[test]
+fn codes_and_conditions_are_hashed_as_the_texts_that_they_are() {
+    for text in ["", "V", "é", "ab", "ab\u{7f}", "LONG"] {
+        let (code, mut quick, mut plain) = (Code::new(text).unwrap(), Content(7), Content(7));
+        quick.codes([code, Code::default(), code]);
+        [text, "", text].into_iter().for_each(|text| plain.text(text));
+        assert_eq!(quick.0, plain.0, "{text:?}");
+    }
+    for len in 0..=Conditions::LEN_MAX {
+        let mut conditions = Conditions::default();
+        (0..len).for_each(|at| assert!(conditions.push(&" @FTIXZ\u{1}"[at..=at])));
+        let (mut quick, mut plain) = (Content(7), Content(7));
+        quick.conditions(conditions);
+        plain.text(conditions.as_str());
+        assert_eq!((quick.0, conditions.len()), (plain.0, len));
+    }
+}
