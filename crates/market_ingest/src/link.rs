@@ -4,34 +4,23 @@
 //! into the socket's buffer and is flushed while the next event is awaited, so that a venue that
 //! has stopped reading cannot keep a pump from hearing the switch.
 
+mod socket;
+
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use alpaca_feed::lifecycle::{Closed, ConnId, DialFailure};
 use alpaca_feed::message::Codec;
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::http::header::CONTENT_TYPE;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use self::socket::Socket;
+
 type Dial = Pin<Box<dyn Future<Output = Result<Socket, DialFailure>> + Send>>;
-
-/// Sweet spot of the read buffer: larger ones cost more than they save.
-const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// News frames can be huge; a limit guards the memory only.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// At most one connection, with the name the lifecycle gave it.
 pub(crate) enum Link {
@@ -63,7 +52,7 @@ pub(crate) enum LinkEvent {
 impl Link {
     /// Starts dialling.
     pub(crate) fn dial(conn: ConnId, url: &str, codec: Codec) -> Self {
-        Self::Dialing(conn, Box::pin(dial(url.to_owned(), codec)))
+        Self::Dialing(conn, Box::pin(socket::dial(url.to_owned(), codec)))
     }
 
     /// Puts a message into the buffer of the connection of that name, if it is still the one.
@@ -72,7 +61,7 @@ impl Link {
         if *open_conn == conn {
             open.unflushed = true;
             // A failed write shows as the end of the stream at the next read.
-            let _ = Pin::new(&mut open.socket).start_send(message);
+            let _ = open.socket.write(message);
         }
     }
 
@@ -102,7 +91,7 @@ impl Link {
 
     /// As [`Self::next`], without waiting: `None` when nothing has arrived.
     pub(crate) fn next_now(&mut self) -> Option<(ConnId, LinkEvent)> {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         match self.poll_next(&mut cx) {
             Poll::Ready(news) => Some(news),
             Poll::Pending => None,
@@ -143,17 +132,18 @@ impl OpenSocket {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
         loop {
             if self.unflushed {
-                match Pin::new(&mut self.socket).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.unflushed = false,
-                    Poll::Ready(Err(error)) => return Poll::Ready(self.ended(Some(&error))),
+                match self.socket.poll_flush(cx) {
+                    // A close that was answered in full is not an error yet: what has arrived is read first.
+                    Poll::Ready(Ok(()) | Err(Error::ConnectionClosed)) => self.unflushed = false,
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.ended(&error)),
                     Poll::Pending => {}
                 }
             }
-            return Poll::Ready(match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
-                Some(Ok(Message::Binary(bytes))) => LinkEvent::Frame(bytes),
-                Some(Ok(Message::Text(text))) => LinkEvent::Frame(text.into()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => LinkEvent::Alive,
-                Some(Ok(Message::Close(frame))) => {
+            return Poll::Ready(match ready!(self.socket.poll_read(cx)) {
+                Ok(Message::Binary(bytes)) => LinkEvent::Frame(bytes),
+                Ok(Message::Text(text)) => LinkEvent::Frame(text.into()),
+                Ok(Message::Ping(_) | Message::Pong(_)) => LinkEvent::Alive,
+                Ok(Message::Close(frame)) => {
                     let (code, reason) =
                         frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
                     self.farewell = Some(Closed::Frame { code, reason });
@@ -162,70 +152,18 @@ impl OpenSocket {
                     continue;
                 }
                 // Raw frames are never returned by reads.
-                Some(Ok(Message::Frame(_))) => continue,
-                Some(Err(error)) => self.ended(Some(&error)),
-                None => self.ended(None),
+                Ok(Message::Frame(_)) => continue,
+                Err(error) => self.ended(&error),
             });
         }
     }
 
-    fn ended(&self, error: Option<&Error>) -> LinkEvent {
+    fn ended(&self, error: &Error) -> LinkEvent {
         LinkEvent::Closed(match (&self.farewell, error) {
             (Some(farewell), _) => farewell.clone(),
-            (None, None | Some(Error::ConnectionClosed | Error::AlreadyClosed)) => Closed::End,
-            (None, Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Closed::End,
-            (None, Some(error)) => Closed::Lost(error.to_string()),
+            (None, Error::ConnectionClosed | Error::AlreadyClosed) => Closed::End,
+            (None, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Closed::End,
+            (None, error) => Closed::Lost(error.to_string()),
         })
     }
-}
-
-async fn dial(url: String, codec: Codec) -> Result<Socket, DialFailure> {
-    let unusable = |error: &dyn std::fmt::Display| DialFailure::Unreachable(error.to_string());
-    let mut request = url.as_str().into_client_request().map_err(|e| unusable(&e))?;
-    let content_type = match codec {
-        Codec::Json => "application/json",
-        Codec::MessagePack => "application/msgpack",
-    };
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let (host, port) = address(request.uri()).ok_or_else(|| unusable(&"a URL without a host"))?;
-    let stream = TcpStream::connect((host, port)).await.map_err(|e| unusable(&e))?;
-    stream.set_nodelay(true).map_err(|e| unusable(&e))?;
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .max_message_size(Some(MESSAGE_BYTES_MAX))
-        .max_frame_size(Some(MESSAGE_BYTES_MAX));
-    // Without TLS it is not asked.
-    let connector = if request.uri().scheme_str() == Some("wss") { Some(connector().await?) } else { None };
-    match client_async_tls_with_config(request, stream, Some(config), connector).await {
-        Ok((socket, _response)) => Ok(socket),
-        Err(Error::Http(response)) => Err(DialFailure::Http(response.status().as_u16())),
-        Err(error) => Err(unusable(&error)),
-    }
-}
-
-/// Believes the authorities that are built in and those of the system, or of `SSL_CERT_FILE` in their stead. They are read
-/// once, and not by the pump's thread: a file that hangs must not keep it from hearing the switch.
-async fn connector() -> Result<Connector, DialFailure> {
-    static TRUST: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
-    let read = || async { tokio::task::spawn_blocking(trust).await };
-    let config = TRUST.get_or_try_init(read).await;
-    config
-        .map(|config| Connector::Rustls(Arc::clone(config)))
-        .map_err(|e| DialFailure::Unreachable(e.to_string()))
-}
-
-fn trust() -> Arc<ClientConfig> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let system = rustls_native_certs::load_native_certs();
-    if let Some(error) = system.errors.first() {
-        tracing::warn!(%error, "the system's certificates cannot all be read");
-    }
-    roots.add_parsable_certificates(system.certs);
-    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-}
-
-fn address(uri: &Uri) -> Option<(String, u16)> {
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let default = if uri.scheme_str() == Some("wss") { 443 } else { 80 };
-    Some((host, uri.port_u16().unwrap_or(default)))
 }
