@@ -4,18 +4,20 @@
 //! A row is a symbol and a channel, `1m` standing for minute bars. A crypto pair quoted in USD is named by its base
 //! alone, `BTC` for `BTC/USD`, and any other pair without its slash: the table's own convention.
 
+mod table;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alpaca_feed::message::{Batch, Event, Kind};
 use alpaca_feed::subscription::EVERY_SYMBOL;
-use alpaca_feed::symbol::{SymbolId, Symbols};
-use ingest_status::Timestamp;
-use ingest_switch::{CHANNELS, Coverage, Doubt, JobPlan, Notes, Observation, Scope, Source};
+use alpaca_feed::symbol::Symbols;
+use ingest_switch::{CHANNELS, Doubt, JobPlan, Notes, Observation, Scope, Source};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::table::{Standing, Table};
 use crate::filter::channel_index;
 use crate::logging;
 use crate::report::Report;
@@ -27,17 +29,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const TIMES_EVERY: u64 = 5;
 /// Every row is written anew at every so many-th turn: somebody else may have written it.
 const ALL_EVERY: u64 = 60;
-/// Rows written at once whose status has changed.
-const STATUSES_MAX: usize = 5_000;
-/// Rows written at once that are new or have another time; the others follow, each in its turn. With every symbol of the
-/// market there are tens of thousands, and whoever writes them takes the core from a pump.
-const TIMES_MAX: usize = 1_000;
 
-/// Time of the newest delivered event by symbol and channel, ns UTC; 0 before the first.
+/// Time of the newest delivered event by channel and symbol, ns UTC; 0 before the first.
 #[derive(Debug, Default)]
 pub(crate) struct Newest {
     // Locked once a turn by a pump and once a second by the writer, never across an await.
-    times: Mutex<Vec<[i64; CHANNELS.len()]>>,
+    times: Mutex<[Vec<i64>; CHANNELS.len()]>,
 }
 
 impl Newest {
@@ -54,17 +51,22 @@ impl Newest {
             } else {
                 continue;
             };
+            // An index of none: events of no channel.
+            let Some(times) = times.get_mut(at) else { continue };
             if symbol.index() >= times.len() {
-                times.resize(symbol.index() + 1, [0; CHANNELS.len()]);
+                times.resize(symbol.index() + 1, 0);
             }
-            if let Some(time) = times[symbol.index()].get_mut(at) {
-                *time = ts;
-            }
+            times[symbol.index()] = ts;
         }
     }
 
+    /// By symbol, on the channel at that place of [`CHANNELS`].
+    fn on_channel(&self, at: usize) -> Vec<i64> {
+        self.times()[at].clone()
+    }
+
     /// A panic elsewhere leaves the table whole: a call only ever sets numbers.
-    fn times(&self) -> MutexGuard<'_, Vec<[i64; CHANNELS.len()]>> {
+    fn times(&self) -> MutexGuard<'_, [Vec<i64>; CHANNELS.len()]> {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,34 +142,10 @@ pub(crate) struct Assets {
     pub(crate) report: Arc<Report>,
 }
 
-/// A row's name and timeframe.
-type Key = (Arc<str>, &'static str);
-
-/// What a row should hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Row {
-    status: &'static str,
-    last_event_ts: Option<i64>,
-}
-
-/// What statuses were written of: the decision, and how far each job has followed it.
-type Standing = (u64, Vec<Option<u64>>);
-
-/// What the table holds, as far as this process wrote it.
-#[derive(Debug, Default)]
-struct Kept {
-    written: BTreeMap<Key, Row>,
-    /// The row from which on times are written next.
-    from: Option<Key>,
-    /// None while some status is not written.
-    settled: Option<Standing>,
-}
-
 impl Assets {
     /// Writes what has changed until the process stops: a status within a second, times every few seconds.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let assets = Arc::new(self);
-        let mut kept = Kept::default();
+        let mut table = Table::default();
         let mut failing = false;
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -178,39 +156,35 @@ impl Assets {
                 _ = ticks.tick() => {}
             }
             // The rows are the holder's.
-            if !assets.report.fence().may_write() {
-                kept = Kept::default();
+            if !self.report.fence().may_write() {
+                table = Table::default();
                 continue;
             }
             if turn % ALL_EVERY == 0 {
-                // A time that no row has.
-                kept.written.values_mut().for_each(|row| row.last_event_ts = Some(i64::MIN));
+                table.write_all_anew();
             }
             let times_too = turn % TIMES_EVERY == 0;
-            if !times_too && kept.settled.as_ref() == Some(&assets.standing()) {
+            let standing = Standing::new(&self.report);
+            if !times_too && table.is_settled(&standing) {
                 continue;
             }
-            // With all symbols it takes milliseconds, in which a pump on this thread would stand still.
-            let at_work = Arc::clone(&assets);
-            let looked = tokio::task::spawn_blocking(move || {
-                let due = at_work.due(&mut kept, times_too);
-                (kept, due)
-            });
-            let Ok((back, due)) = looked.await else { return };
-            kept = back;
+            let times = std::array::from_fn(|at| self.newest.on_channel(at));
+            table.list(&self.plans, &self.names, &self.symbols, &times);
+            table.judge(&self.plans, standing);
+            let due = table.due(&times, times_too);
             if due.is_empty() {
                 continue;
             }
-            let updates: Vec<AssetUpdate> = due.iter().map(|(key, row)| update(key, row)).collect();
-            match assets.store.write_assets(&updates).await {
+            let updates: Vec<AssetUpdate> = due.iter().map(|due| table.update(due)).collect();
+            match self.store.write_assets(&updates).await {
                 Ok(()) => {
-                    kept.written.extend(due);
+                    table.written(&due);
                     if std::mem::take(&mut failing) {
                         tracing::info!("data_ingest_state is kept up again");
                     }
                 }
                 Err(error) => {
-                    kept.settled = None;
+                    table.unsettle();
                     if !std::mem::replace(&mut failing, true) {
                         let error = logging::chain(&error);
                         tracing::warn!(error, "data_ingest_state cannot be kept up; its pauses still count");
@@ -218,104 +192,6 @@ impl Assets {
                 }
             }
         }
-    }
-
-    /// The rows to write now.
-    fn due(&self, kept: &mut Kept, times_too: bool) -> Vec<(Key, Row)> {
-        let standing = self.standing();
-        let rows = self.rows();
-        let Changed { statuses, new, times } = Changed::new(&rows, &kept.written, kept.from.as_ref());
-        kept.settled = (statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX).then_some(standing);
-        let mut due: Vec<&Key> = statuses.into_iter().take(STATUSES_MAX).collect();
-        due.extend(new.iter().take(TIMES_MAX));
-        if times_too {
-            let room = TIMES_MAX.saturating_sub(new.len());
-            kept.from = times.get(room).map(|key| (*key).clone());
-            due.extend(times.into_iter().take(room));
-        }
-        due.into_iter().map(|key| (key.clone(), rows[key])).collect()
-    }
-
-    fn standing(&self) -> Standing {
-        let at_rest = self.report.jobs().iter().map(|job| job.at_rest_seq).collect();
-        (self.report.decision().seq, at_rest)
-    }
-
-    /// What the rows should hold now: everything subscribed by name, and everything that came by `*`.
-    fn rows(&self) -> BTreeMap<Key, Row> {
-        // What is comes before what was asked, so that a hold is told only when its effect is complete.
-        let jobs = self.report.jobs();
-        let decided = self.report.decision();
-        let coverage = Coverage::new(&decided.decision.holds);
-        let times = self.newest.times().clone();
-        let mut rows = BTreeMap::new();
-        for plan in &self.plans {
-            let at_rest =
-                jobs.iter().any(|job| *job.name == *plan.name && job.at_rest_seq == Some(decided.seq));
-            let mut add = |symbol: &Arc<str>, at: usize, ts: Option<i64>| {
-                let held = at_rest && coverage.is_held(&plan.name, symbol, CHANNELS[at]);
-                let row = rows
-                    .entry((self.names.of(symbol), timeframe(CHANNELS[at])))
-                    .or_insert(Row { status: "paused", last_event_ts: None });
-                // Another job may ingest the same asset: it is paused when all are.
-                if !held {
-                    row.status = "running";
-                }
-                row.last_event_ts = ts;
-            };
-            let seen = |symbol: SymbolId, at: usize| {
-                times.get(symbol.index()).map(|times| times[at]).filter(|ts| *ts != 0)
-            };
-            for (channel, symbol) in &plan.pairs {
-                let Some(at) = CHANNELS.iter().position(|own| own == channel) else { continue };
-                if symbol != EVERY_SYMBOL {
-                    let ts = self.symbols.find(symbol).and_then(|id| seen(id, at));
-                    add(&symbol.as_str().into(), at, ts);
-                    continue;
-                }
-                let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
-                for (id, ts) in (0..count).map(SymbolId).filter_map(|id| Some((id, seen(id, at)?))) {
-                    add(&self.symbols.name(id), at, Some(ts));
-                }
-            }
-        }
-        rows
-    }
-}
-
-/// Rows that differ from what was written.
-struct Changed<'a> {
-    /// In their status.
-    statuses: Vec<&'a Key>,
-    /// In that they were not.
-    new: Vec<&'a Key>,
-    /// In their time alone; whose turn it is comes first.
-    times: Vec<&'a Key>,
-}
-
-impl<'a> Changed<'a> {
-    fn new(rows: &'a BTreeMap<Key, Row>, written: &BTreeMap<Key, Row>, from: Option<&Key>) -> Self {
-        let mut changed = Self { statuses: Vec::new(), new: Vec::new(), times: Vec::new() };
-        for (key, row) in rows {
-            match written.get(key) {
-                None => changed.new.push(key),
-                Some(old) if old.status != row.status => changed.statuses.push(key),
-                Some(old) if old != row => changed.times.push(key),
-                Some(_) => {}
-            }
-        }
-        let first = from.map_or(0, |from| changed.times.partition_point(|key| *key < from));
-        changed.times.rotate_left(first);
-        changed
-    }
-}
-
-fn update((name, timeframe): &Key, row: &Row) -> AssetUpdate {
-    AssetUpdate {
-        canonical_symbol: name.to_string(),
-        timeframe: (*timeframe).to_owned(),
-        status: row.status,
-        last_event_ts: row.last_event_ts.map(Timestamp::from_nanoseconds),
     }
 }
 
@@ -364,36 +240,6 @@ mod tests {
         for name in ["*", "A*", "AAP?", ""] {
             let held = AssetNames::new(&[]).hold(&row(name, true));
             assert!(matches!(held, Some((_, Observation::Doubt(_)))), "{name:?}: {held:?}");
-        }
-    }
-
-    #[test]
-    fn statuses_go_first_and_every_time_has_its_turn() {
-        let key = |name: &str| -> Key { (name.into(), "trades") };
-        let row = |status, ts| Row { status, last_event_ts: Some(ts) };
-        let rows: BTreeMap<Key, Row> = [
-            (key("A"), row("running", 2)),
-            (key("B"), row("paused", 2)),
-            (key("C"), row("running", 2)),
-            (key("D"), row("running", 1)),
-            (key("E"), row("running", 1)),
-        ]
-        .into();
-        let written: BTreeMap<Key, Row> = [
-            (key("A"), row("running", 1)),
-            (key("B"), row("running", 2)),
-            (key("C"), row("running", 1)),
-            (key("D"), row("running", 1)),
-        ]
-        .into();
-        let names = |keys: Vec<&Key>| keys.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
-        for (from, in_turn) in
-            [(None, ["A", "C"]), (Some(key("B")), ["C", "A"]), (Some(key("X")), ["A", "C"])]
-        {
-            let changed = Changed::new(&rows, &written, from.as_ref());
-            assert_eq!(names(changed.statuses), ["B"]);
-            assert_eq!(names(changed.new), ["E"]);
-            assert_eq!(names(changed.times), in_turn);
         }
     }
 }

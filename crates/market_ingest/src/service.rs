@@ -18,6 +18,7 @@ use anyhow::{Context as _, bail};
 use ingest_status::Timestamp;
 use ingest_switch::{Hold, JobPlan, Source, watch as switch};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -215,7 +216,7 @@ fn pumps(
         let (state, shown) = watch::channel(state);
         jobs.push(shown);
         let pump = Pump::new(id, job.clone(), limits(config), config.mute_after, seed(job), wiring(state));
-        pumps.spawn(&job.name, pump.run());
+        pumps.spawn(&job.name, on_own_thread(job.name.clone(), pump.run()));
     }
     (pumps, jobs)
 }
@@ -504,6 +505,25 @@ impl Tasks {
             }
         }
     }
+}
+
+/// Runs a pump on a thread of its own: it shares no queue with other tasks, so none of them can keep a frame waiting, and
+/// the kernel wakes it without another thread's help. Dropped, it ends the work at its next wait.
+async fn on_own_thread(
+    name: String,
+    work: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (mut ended, outcome) = oneshot::channel();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(name).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = ended.closed() => {}
+                result = work => drop(ended.send(result)),
+            }
+        });
+    })?;
+    outcome.await.context("its thread died")?
 }
 
 fn describe(name: &str, outcome: Result<anyhow::Result<()>, JoinError>) -> String {

@@ -1,0 +1,294 @@
+//! The rows as they should be, beside what of them is written.
+//!
+//! A market has tens of thousands of rows, so a look costs a comparison of numbers a row; names are read and statuses
+//! judged only of rows that are new, or of all when a decision has come or has been followed.
+//!
+//! Invariants: a name has one row on a channel; a row counts as written only once the store has said so.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use alpaca_feed::subscription::EVERY_SYMBOL;
+use alpaca_feed::symbol::{SymbolId, Symbols};
+use ingest_status::Timestamp;
+use ingest_switch::watch::Decided;
+use ingest_switch::{CHANNELS, Coverage, JobPlan};
+
+use super::{AssetNames, timeframe};
+use crate::report::Report;
+use crate::store::AssetUpdate;
+
+/// Rows written at once whose status has changed.
+const STATUSES_MAX: usize = 5_000;
+/// Rows written at once that are new or have another time; the others follow, each in its turn: whoever writes tens of
+/// thousands takes the core from a pump.
+const TIMES_MAX: usize = 1_000;
+
+/// Times of the newest events, by channel and symbol.
+pub(super) type Times = [Vec<i64>; CHANNELS.len()];
+
+/// All rows of this producer.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    rows: Vec<Row>,
+    /// Names that have a row, and on which channel.
+    named: HashSet<(Arc<str>, usize)>,
+    /// By channel and symbol: whether it was looked at for a row.
+    seen: [Vec<bool>; CHANNELS.len()],
+    /// The row from which on times are written next.
+    next: usize,
+    /// What the statuses were judged by.
+    judged: Option<Standing>,
+    /// Every status is written.
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// In the table.
+    name: Arc<str>,
+    /// The venue's name. Of two symbols of one name the first that was seen has the row.
+    symbol: Arc<str>,
+    /// None before it is seen.
+    id: Option<SymbolId>,
+    /// The place of its channel.
+    at: usize,
+    status: &'static str,
+    written: Option<Written>,
+}
+
+/// What a row holds. The time is none where it is to be written anew, whatever it is.
+type Written = (&'static str, Option<i64>);
+
+/// A row to write.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    row: usize,
+    status: &'static str,
+    /// 0 before the first.
+    ts: i64,
+}
+
+/// A decision, and how far each job has followed it.
+#[derive(Debug)]
+pub(super) struct Standing {
+    decided: Decided,
+    jobs: Vec<(Arc<str>, Option<u64>)>,
+}
+
+impl Standing {
+    pub(super) fn new(report: &Report) -> Self {
+        // What is comes before what was asked, so that a hold is told only when its effect is complete.
+        let jobs = report.jobs().into_iter().map(|job| (job.name, job.at_rest_seq)).collect();
+        Self { decided: report.decision(), jobs }
+    }
+
+    fn is_followed_by(&self, job: &str) -> bool {
+        self.jobs.iter().any(|(name, seq)| **name == *job && *seq == Some(self.decided.seq))
+    }
+}
+
+impl PartialEq for Standing {
+    fn eq(&self, other: &Self) -> bool {
+        self.decided.seq == other.decided.seq && self.jobs == other.jobs
+    }
+}
+
+impl Table {
+    /// Whether the status of every row is written as it stands now.
+    pub(super) fn is_settled(&self, standing: &Standing) -> bool {
+        self.settled && self.judged.as_ref() == Some(standing)
+    }
+
+    /// The last rows that were due could not be written.
+    pub(super) fn unsettle(&mut self) {
+        self.settled = false;
+    }
+
+    pub(super) fn write_all_anew(&mut self) {
+        for (_, ts) in self.rows.iter_mut().filter_map(|row| row.written.as_mut()) {
+            *ts = None;
+        }
+    }
+
+    /// Adds rows: everything subscribed by name, and everything that has come by `*`.
+    pub(super) fn list(&mut self, plans: &[JobPlan], names: &AssetNames, symbols: &Symbols, times: &Times) {
+        for (channel, symbol) in plans.iter().flat_map(|plan| &plan.pairs) {
+            let Some(at) = CHANNELS.iter().position(|own| own == channel) else { continue };
+            if symbol != EVERY_SYMBOL {
+                // They are listed at the first look.
+                if self.judged.is_none() {
+                    self.add(names, symbol.as_str().into(), None, at);
+                }
+                continue;
+            }
+            self.seen[at].resize(times[at].len(), false);
+            for (index, ts) in times[at].iter().enumerate() {
+                if *ts != 0 && !self.seen[at][index] {
+                    self.seen[at][index] = true;
+                    let Ok(id) = u32::try_from(index).map(SymbolId) else { continue };
+                    self.add(names, symbols.name(id), Some(id), at);
+                }
+            }
+        }
+        for row in self.rows.iter_mut().filter(|row| row.id.is_none()) {
+            row.id = symbols.find(&row.symbol);
+        }
+    }
+
+    fn add(&mut self, names: &AssetNames, symbol: Arc<str>, id: Option<SymbolId>, at: usize) {
+        let name = names.of(&symbol);
+        if self.named.insert((Arc::clone(&name), at)) {
+            self.rows.push(Row { name, symbol, id, at, status: "", written: None });
+        }
+    }
+
+    /// A row of several jobs is paused when it is in all of them.
+    pub(super) fn judge(&mut self, plans: &[JobPlan], standing: Standing) {
+        let as_before = self.judged.as_ref() == Some(&standing);
+        let coverage = Coverage::new(&standing.decided.decision.holds);
+        let jobs: Vec<_> = plans
+            .iter()
+            .map(|plan| {
+                let pairs = plan.pairs.iter().map(|(channel, symbol)| (channel.as_str(), symbol.as_str()));
+                let holds = standing.is_followed_by(&plan.name).then(|| coverage.job(&plan.name));
+                (pairs.collect::<HashSet<_>>(), holds)
+            })
+            .collect();
+        for row in self.rows.iter_mut().filter(|row| !as_before || row.status.is_empty()) {
+            let channel = CHANNELS[row.at];
+            let runs = jobs.iter().any(|(pairs, holds)| {
+                let is_held = holds.as_ref().is_some_and(|h| h.held_channels(&row.symbol) & 1 << row.at != 0);
+                !is_held
+                    && (pairs.contains(&(channel, EVERY_SYMBOL)) || pairs.contains(&(channel, &*row.symbol)))
+            });
+            row.status = if runs { "running" } else { "paused" };
+        }
+        self.judged = Some(standing);
+    }
+
+    /// The rows to write now: first those that differ in their status, then new ones, then, if asked, those that differ
+    /// in their time alone, each in its turn.
+    pub(super) fn due(&mut self, times: &Times, times_too: bool) -> Vec<Due> {
+        let (mut statuses, mut new, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        let in_turn = (self.next..self.rows.len()).chain(0..self.next);
+        for (at, row) in in_turn.map(|at| (at, &self.rows[at])) {
+            let ts = row.id.and_then(|id| times[row.at].get(id.index())).copied().unwrap_or(0);
+            let due = Due { row: at, status: row.status, ts };
+            match row.written {
+                None => new.push(due),
+                Some((status, _)) if status != row.status => statuses.push(due),
+                Some((_, written)) if written != Some(ts) => later.push(due),
+                Some(_) => {}
+            }
+        }
+        self.settled = statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX;
+        statuses.truncate(STATUSES_MAX);
+        let room = TIMES_MAX.saturating_sub(new.len());
+        statuses.extend(new.into_iter().take(TIMES_MAX));
+        if times_too {
+            self.next = later.get(room).map_or(0, |due| due.row);
+            statuses.extend(later.into_iter().take(room));
+        }
+        statuses
+    }
+
+    pub(super) fn update(&self, due: &Due) -> AssetUpdate {
+        let row = &self.rows[due.row];
+        AssetUpdate {
+            canonical_symbol: row.name.to_string(),
+            timeframe: timeframe(CHANNELS[row.at]).to_owned(),
+            status: due.status,
+            last_event_ts: (due.ts != 0).then(|| Timestamp::from_nanoseconds(due.ts)),
+        }
+    }
+
+    /// The store has them.
+    pub(super) fn written(&mut self, due: &[Due]) {
+        for due in due {
+            self.rows[due.row].written = Some((due.status, Some(due.ts)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, status: &'static str, written: Option<(&'static str, i64)>, index: u32) -> Row {
+        let written = written.map(|(status, ts)| (status, Some(ts)));
+        Row { name: name.into(), symbol: name.into(), id: Some(SymbolId(index)), at: 0, status, written }
+    }
+
+    #[test]
+    fn statuses_go_first_and_every_time_has_its_turn() {
+        let mut times = Times::default();
+        times[0] = vec![2, 2, 2, 1, 1];
+        for (next, in_turn) in [(0, ["A", "C"]), (1, ["C", "A"]), (3, ["A", "C"])] {
+            let rows = vec![
+                row("A", "running", Some(("running", 1)), 0),
+                row("B", "paused", Some(("running", 2)), 1),
+                row("C", "running", Some(("running", 1)), 2),
+                row("D", "running", Some(("running", 1)), 3),
+                row("E", "running", None, 4),
+            ];
+            let mut table = Table { rows, next, ..Table::default() };
+            let names = |table: &Table, due: &[Due]| -> Vec<String> {
+                due.iter().map(|due| table.update(due).canonical_symbol).collect()
+            };
+            let due = table.due(&times, false);
+            assert_eq!(names(&table, &due), ["B", "E"]);
+            let due = table.due(&times, true);
+            assert_eq!(names(&table, &due), ["B", "E", in_turn[0], in_turn[1]]);
+            // What the store did not take is due again, and then no more.
+            assert_eq!(table.due(&times, true).len(), 4);
+            table.written(&due);
+            assert_eq!(table.due(&times, true), []);
+            table.write_all_anew();
+            assert_eq!(table.due(&times, true).len(), 5);
+        }
+    }
+
+    #[test]
+    fn more_times_than_can_be_written_at_once_are_written_one_after_another() {
+        let count = 2 * TIMES_MAX + 1;
+        let mut times = Times::default();
+        times[0] = vec![2; count];
+        let rows =
+            (0..count as u32).map(|index| row(&index.to_string(), "running", Some(("running", 1)), index));
+        let mut table = Table { rows: rows.collect(), ..Table::default() };
+        let mut had = HashSet::new();
+        for looks in 1..=3 {
+            let due = table.due(&times, true);
+            table.written(&due);
+            had.extend(due.iter().map(|due| due.row));
+            // Those that were written have another time before the next look.
+            due.iter().for_each(|due| times[0][due.row] += 1);
+            assert_eq!(had.len(), (looks * TIMES_MAX).min(count));
+        }
+    }
+
+    #[test]
+    fn a_name_has_one_row_on_a_channel_whoever_asks_for_it() {
+        let plan = |name: &str, pairs: &[(&str, &str)]| JobPlan {
+            name: name.to_owned(),
+            pairs: pairs.iter().map(|(c, s)| ((*c).to_owned(), (*s).to_owned())).collect(),
+        };
+        let plans =
+            [plan("a", &[("trades", "IBM"), ("bars", "IBM"), ("trades", "*")]), plan("b", &[("trades", "IBM")])];
+        let (names, symbols) = (AssetNames::new(&plans), Symbols::new());
+        let mut table = Table::default();
+        table.list(&plans, &names, &symbols, &Times::default());
+        assert_eq!(table.rows.len(), 2);
+        let ids = ["SPY", "IBM"].map(|name| symbols.intern(name).unwrap());
+        let mut times = Times::default();
+        times[0] = vec![5, 7];
+        table.list(&plans, &names, &symbols, &times);
+        table.list(&plans, &names, &symbols, &times);
+        let rows: Vec<_> = table.rows.iter().map(|row| (&*row.symbol, row.at, row.id)).collect();
+        let [spy, ibm] = ids.map(Some);
+        assert_eq!(rows, [("IBM", 0, ibm), ("IBM", 2, ibm), ("SPY", 0, spy)]);
+        let due: Vec<_> = table.due(&times, true).iter().map(|due| table.update(due).last_event_ts).collect();
+        assert_eq!(due, [Some(Timestamp::from_nanoseconds(7)), None, Some(Timestamp::from_nanoseconds(5))]);
+    }
+}
