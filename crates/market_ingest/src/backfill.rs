@@ -9,7 +9,7 @@
 
 mod plan;
 
-pub(crate) use plan::known;
+pub(crate) use plan::is_carried;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};

@@ -60,19 +60,32 @@ impl Filter {
         (0..known).map(SymbolId).filter(|symbol| self.held(*symbol) & channels != 0).collect()
     }
 
-    /// The known symbols that are held apart from a `*` of `base`.
-    pub(crate) fn apart(&self, base: &Subscriptions, known: &[String]) -> Subscriptions {
-        if self.coverage.is_nothing() {
-            return Subscriptions::default();
+    /// The known symbols that are held apart from a `*` of `base` and that its feed carries.
+    pub(crate) fn apart(&mut self, base: &Subscriptions, carries: impl Fn(&str) -> bool) -> Subscriptions {
+        let all = self.coverage.held_channels(EVERY_SYMBOL);
+        let starred: Vec<Channel> = base
+            .iter()
+            .filter(|(channel, symbol)| *symbol == EVERY_SYMBOL && channel_bit(channel.as_str()) & all == 0)
+            .map(|(channel, _)| channel)
+            .collect();
+        let mut apart = Subscriptions::default();
+        if self.coverage.is_nothing() || starred.is_empty() {
+            return apart;
         }
-        let held = |channel: Channel, symbol: &str| {
-            self.coverage.held_channels(symbol) & channel_bit(channel.as_str()) != 0
-        };
-        base.iter()
-            .filter(|(channel, symbol)| *symbol == EVERY_SYMBOL && !held(*channel, EVERY_SYMBOL))
-            .flat_map(|(channel, _)| known.iter().map(move |symbol| (channel, symbol.as_str())))
-            .filter(|(channel, symbol)| held(*channel, symbol))
-            .collect()
+        let known = u32::try_from(self.symbols.len()).unwrap_or(u32::MAX);
+        for symbol in (0..known).map(SymbolId) {
+            let held = self.held(symbol) & !all;
+            if held == 0 {
+                continue;
+            }
+            let name = self.symbols.name(symbol);
+            if carries(&name) {
+                for channel in starred.iter().filter(|channel| held & channel_bit(channel.as_str()) != 0) {
+                    apart.insert(*channel, &*name);
+                }
+            }
+        }
+        apart
     }
 
     /// Whether one of these symbols is held where not all are.

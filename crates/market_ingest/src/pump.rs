@@ -27,7 +27,7 @@ use alpaca_feed::lifecycle::{
 };
 use alpaca_feed::message::{Batch, Codec, Event, Kind};
 use alpaca_feed::subscription::Subscriptions;
-use alpaca_feed::symbol::Symbols;
+use alpaca_feed::symbol::{SymbolId, Symbols};
 use alpaca_feed::watchdog::Watchdog;
 use anyhow::anyhow;
 use futures_util::future::join_all;
@@ -110,6 +110,8 @@ pub(crate) struct Pump {
     /// The reason given for the hold that keeps the job from running.
     held_because: Option<String>,
     last_record_at: Option<Instant>,
+    /// Of the newest event that has one.
+    last_symbol: Option<SymbolId>,
     malformed_told: Told,
     /// Whether the lease was ours at the last look.
     leased: bool,
@@ -179,6 +181,7 @@ impl Pump {
             draining: None,
             held_because: None,
             last_record_at: None,
+            last_symbol: None,
             malformed_told: Told::default(),
             leased: false,
             leaving: false,
@@ -446,9 +449,7 @@ impl Pump {
             self.state.last_received_ts = Some(received_ts);
             self.state.last_event_ts = Some(last.ts());
             self.state.lag_s = Some(received_ts.saturating_sub(last.ts()) as f64 / 1e9);
-            if let Some(symbol) = self.batch.events.iter().rev().find_map(|e| e.symbol()) {
-                self.state.last_symbol = Some(self.wiring.symbols.name(symbol));
-            }
+            self.last_symbol = self.batch.events.iter().rev().find_map(|e| e.symbol()).or(self.last_symbol);
             for sink in &self.wiring.sinks {
                 sink.accept(self.id, &self.batch);
             }

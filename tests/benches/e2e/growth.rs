@@ -41,7 +41,8 @@ fn by_symbols() {
 
 fn by_holds() {
     let dir = tempfile::tempdir().expect("a directory");
-    let feed = Feed { symbols: "10000", ..TAPE };
+    // Long, so that a message's cost shows, not that of opening a gap for each held symbol once.
+    let feed = Feed { symbols: "10000", messages: 16_000_000, ..TAPE };
     let feeder = Feeder::start(&feed, dir.path());
     let traded = Venue::start(&["--synthetic", "--symbols", "10000", "--messages", "1000000"]).state();
     let traded: Vec<String> =
@@ -89,6 +90,8 @@ fn with_holds(feeder: &Feeder, holds: usize, traded: &[String]) -> f64 {
     std::fs::write(&flag, "on\n").expect("a flag");
     // What is held by name comes all the same with `*`, and is held back.
     let received = || {
+        // Asked seldom: a thousand holds make a long answer.
+        std::thread::sleep(Duration::from_millis(200));
         let held_back = producer.metric(r#"market_ingest_held_back_total{job="sip"}"#).unwrap_or(0.0);
         total(&producer) + held_back as u64
     };

@@ -182,9 +182,13 @@ pub(super) fn names(record: &GapRecord, coverage: &JobCoverage, known: &[String]
 
 /// Every symbol that was seen and that the feed of `job` can carry.
 pub(crate) fn known(job: &str, symbols: &Symbols) -> Vec<String> {
-    let of_job = |symbol: &str| feed_channels(job, symbol).is_some_and(|channels| !channels.is_empty());
     let all = (0..u32::try_from(symbols.len()).unwrap_or(u32::MAX)).map(alpaca_feed::symbol::SymbolId);
-    all.map(|id| symbols.name(id)).filter(|name| of_job(name)).map(|name| name.to_string()).collect()
+    all.map(|id| symbols.name(id)).filter(|name| is_carried(job, name)).map(|name| name.to_string()).collect()
+}
+
+/// Whether the feed of `job` can carry this symbol.
+pub(crate) fn is_carried(job: &str, symbol: &str) -> bool {
+    feed_channels(job, symbol).is_some_and(|channels| !channels.is_empty())
 }
 
 #[cfg(test)]

@@ -162,13 +162,9 @@ impl Pump {
     }
 
     /// What comes in by name or by `*`, and what of `*` is held apart.
-    fn received(&self) -> (Subscriptions, Subscriptions) {
-        let known = if self.filter.holds_anything() {
-            backfill::known(&self.job.name, &self.wiring.symbols)
-        } else {
-            Vec::new()
-        };
-        let apart = self.filter.apart(&self.job.subscriptions, &known);
+    fn received(&mut self) -> (Subscriptions, Subscriptions) {
+        let job = &self.job;
+        let apart = self.filter.apart(&job.subscriptions, |symbol| backfill::is_carried(&job.name, symbol));
         if !self.state.wanted || !self.lifecycle.is_live() {
             return (Subscriptions::default(), apart);
         }

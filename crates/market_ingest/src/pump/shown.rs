@@ -44,6 +44,7 @@ impl Pump {
         self.shown = aspect;
         self.shown_at = now;
         self.state.subscribed = self.lifecycle.subscribed().len() as u64;
+        self.state.last_symbol = self.last_symbol.map(|symbol| self.wiring.symbols.name(symbol));
         self.state.tick = now.into_std();
         self.wiring.state.send_replace(self.state.clone());
         if changed {
