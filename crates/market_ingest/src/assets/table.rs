@@ -274,8 +274,10 @@ mod tests {
             name: name.to_owned(),
             pairs: pairs.iter().map(|(c, s)| ((*c).to_owned(), (*s).to_owned())).collect(),
         };
-        let plans =
-            [plan("a", &[("trades", "IBM"), ("bars", "IBM"), ("trades", "*")]), plan("b", &[("trades", "IBM")])];
+        let plans = [
+            plan("a", &[("trades", "IBM"), ("bars", "IBM"), ("trades", "*")]),
+            plan("b", &[("trades", "IBM")]),
+        ];
         let (names, symbols) = (AssetNames::new(&plans), Symbols::new());
         let mut table = Table::default();
         table.list(&plans, &names, &symbols, &Times::default());
