@@ -515,7 +515,7 @@ async fn on_own_thread(
 ) -> anyhow::Result<()> {
     let (mut ended, outcome) = oneshot::channel();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(name).spawn(move || {
+    std::thread::Builder::new().name(format!("pump {name}")).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
                 () = ended.closed() => {}

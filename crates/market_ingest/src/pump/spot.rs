@@ -1,16 +1,17 @@
 //! Symbols that fell silent while others flow: the venue's REST service is asked whether it has something newer of them,
 //! and the watchdog told. Only what is newer there makes a silent symbol a mute one.
 //!
-//! One question is under way at most, and only while the job is live; it is polled among all else that a pump waits for,
-//! so nothing waits for it.
+//! One question is under way at most, and only while the job is live. It runs beside the service's other tasks, because
+//! it shares the connections of one client with the backfills, and whoever dials one drives it: not the pump's thread.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::time::Duration;
 
 use alpaca_feed::subscription::{Channel, Subscriptions};
 use alpaca_feed::symbol::SymbolId;
 use alpaca_feed::watchdog::Subject;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Pump, now, vigil};
@@ -25,15 +26,14 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Symbols in one question; the others come next.
 const SYMBOLS_MAX: usize = 100;
 
-type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
 /// What is asked, and when.
-#[derive(Default)]
 pub(super) struct SpotChecks {
     /// None where nobody is to be asked.
     client: Option<Client>,
+    service: Handle,
     not_before: Option<Instant>,
-    under_way: Option<Asking>,
+    /// At most one; called off when it is dropped.
+    under_way: JoinSet<Answer>,
     failing: bool,
 }
 
@@ -44,15 +44,18 @@ pub(super) struct Answer {
 }
 
 impl SpotChecks {
+    /// Questions are asked on the runtime in which this is called.
     pub(super) fn new(client: Option<Client>) -> Self {
-        Self { client, ..Self::default() }
+        let (service, under_way) = (Handle::current(), JoinSet::new());
+        Self { client, service, not_before: None, under_way, failing: false }
     }
 
     /// Completes with the answer to what is under way. Cancel safe.
     pub(super) async fn answered(&mut self) -> Answer {
-        match &mut self.under_way {
-            Some(asking) => asking.await,
-            None => std::future::pending().await,
+        match self.under_way.join_next().await {
+            Some(Ok(answer)) => answer,
+            // Nobody asks, or who asked is dead.
+            None | Some(Err(_)) => std::future::pending().await,
         }
     }
 }
@@ -61,12 +64,14 @@ impl Pump {
     /// Asks about those that may be mute, if it is time. What is not live is expected to be silent.
     pub(super) fn check_suspects(&mut self) {
         if !matches!(self.watch_told, vigil::Told::Live(_)) {
-            self.spot_checks.under_way = None;
+            if !self.spot_checks.under_way.is_empty() {
+                self.spot_checks.under_way = JoinSet::new();
+            }
             return;
         }
         let (Some(client), Ok(history)) = (&self.spot_checks.client, &self.job.history) else { return };
         let now = Instant::now();
-        if self.spot_checks.under_way.is_some() || self.spot_checks.not_before.is_some_and(|at| now < at) {
+        if !self.spot_checks.under_way.is_empty() || self.spot_checks.not_before.is_some_and(|at| now < at) {
             return;
         }
         let (mut asked, mut pairs) = (Vec::new(), Subscriptions::default());
@@ -86,14 +91,14 @@ impl Pump {
         }
         let (client, history) = (client.clone(), history.clone());
         self.spot_checks.not_before = Some(now + ASK_EVERY);
-        self.spot_checks.under_way = Some(Box::pin(async move {
+        let ask = async move {
             let newest = client.newest(&history, &pairs).await;
             Answer { asked, newest }
-        }));
+        };
+        self.spot_checks.under_way.spawn_on(ask, &self.spot_checks.service);
     }
 
     pub(super) fn take_spot_check(&mut self, answer: Answer) {
-        self.spot_checks.under_way = None;
         match answer.newest {
             Ok(newest) => {
                 self.spot_checks.failing = false;
