@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::producer::Setup;
+use e2e::venue::Venue;
 
 #[test]
 fn every_wrong_value_is_told_at_once_and_the_exit_code_is_64() {
@@ -28,4 +29,14 @@ fn every_wrong_value_is_told_at_once_and_the_exit_code_is_64() {
         assert!(line.contains(found) && line.contains("accepted: "), "{line}");
     }
     assert!(producer.log("http_listening").is_empty(), "no port is opened before all is known");
+}
+
+#[test]
+fn a_name_that_is_nearly_a_switch_is_told_and_switches_nothing() {
+    let venue = Venue::start(&["--synthetic", "--rate", "100"]);
+    let dir = tempfile::tempdir().unwrap();
+    let producer = Setup::new(&venue, dir.path()).var("INGEST_ENABLE", "off").start();
+    producer.wait_live();
+    let [told] = producer.told("ignored: no variable of this version; `market-ingest --help` lists them");
+    assert_eq!(told.json["variable"], "INGEST_ENABLE");
 }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use feed::{Credentials, History, JobConfig, feed_channels};
-pub use listing::{VARIABLES, Variable, listing};
+pub use listing::{VARIABLES, Variable, listing, strangers};
 pub use problem::{Problem, Problems};
 pub use sinks::{NatsLogin, NatsStream, PubsubTopic, SinkConfig};
 

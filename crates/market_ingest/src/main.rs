@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use market_ingest::config::{Config, VARIABLES, env_vars, listing};
+use market_ingest::config::{Config, VARIABLES, env_vars, listing, strangers};
 use market_ingest::health::{self, Inspection};
 use market_ingest::sources::HoldSignals;
 use market_ingest::{logging, service};
@@ -92,6 +92,9 @@ fn run() -> ExitCode {
     };
     let instance_id = service::new_instance_id(config.revision.as_deref());
     let _log = logging::init(config.log_format, &instance_id);
+    for variable in strangers(env_vars().map(|(name, _)| name)) {
+        tracing::warn!(variable, "ignored: no variable of this version; `market-ingest --help` lists them");
+    }
     let stop_after = config.stop_after;
     finish(|signals, signal| async move {
         let stop = async move {
@@ -112,6 +115,9 @@ fn run() -> ExitCode {
 
 fn print_config() -> ExitCode {
     print!("{}", listing(env_vars()));
+    for variable in strangers(env_vars().map(|(name, _)| name)) {
+        eprintln!("{variable}: ignored, no variable of this version");
+    }
     match Config::from_env(true) {
         Ok(_) => ExitCode::SUCCESS,
         Err(problems) => {

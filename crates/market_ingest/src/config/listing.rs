@@ -156,6 +156,13 @@ fn without_odd_port(text: &str) -> String {
     shown
 }
 
+/// Names that begin as this program's own do and are none of them: a typing error in the name of a switch must not pass
+/// in silence.
+pub fn strangers(names: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+    let is_known = |name: &str| VARIABLES.iter().any(|variable| variable.name == name);
+    names.into_iter().filter(move |name| name.starts_with("INGEST_") && !is_known(name))
+}
+
 /// The words of a comma list, without blanks.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|w| !w.is_empty())
