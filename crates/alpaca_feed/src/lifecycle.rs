@@ -17,7 +17,8 @@
 //! | shutdown | → Stopped | → Stopped | Abort → Stopped | Close → Closing | remember |
 //!
 //! *Rest* is the one place that decides what follows when no connection exists: stopping → Stopped; not wanted →
-//! Halted; a failure to sit out, or a dial less than `redial_min` ago → Waiting; else Dial.
+//! Halted; a failure to sit out, or a dial less than `redial_min` ago → Waiting; else Dial. Stopped, the sixth phase, is
+//! the end of all.
 //!
 //! Invariants, asserted in debug builds and searched exhaustively in a test:
 //! - S1: at most one connection exists, also across off, on, off; a dial follows the end or the abort of the one before.

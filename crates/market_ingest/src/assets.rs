@@ -27,7 +27,7 @@ use crate::store::{AssetRow, AssetUpdate, Store};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Times alone are written at every so many-th turn.
 const TIMES_EVERY: u64 = 5;
-/// Every row is written anew at every so many-th turn: somebody else may have written it.
+/// At every so many-th turn every row is to be written anew, each in its turn: somebody else may have written it.
 const ALL_EVERY: u64 = 60;
 
 /// Time of the newest delivered event by channel and symbol, ns UTC; 0 before the first.
@@ -143,7 +143,8 @@ pub(crate) struct Assets {
 }
 
 impl Assets {
-    /// Writes what has changed until the process stops: a status within a second, times every few seconds.
+    /// Writes what has changed until the process stops: a status within a second, times every few seconds, each in its turn
+    /// where there are many.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
         let mut table = Table::default();
         let mut failing = false;

@@ -105,12 +105,15 @@ fn venue_config(options: &Options) -> anyhow::Result<VenueConfig> {
         }
         None => Feed::Synthetic(Synthetic { rate_per_s: options.rate, ..Synthetic::default() }),
     };
-    Ok(VenueConfig { feed, ..VenueConfig::default() })
+    // What a pause misses is fetched afterwards, as from the venue itself.
+    let data = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    Ok(VenueConfig { feed, data, ..VenueConfig::default() })
 }
 
 fn service_config(options: &Options, dir: &Path, flag: &Path, venue: &Venue) -> anyhow::Result<Config> {
     let vars = [
         ("ALPACA_STREAM_URL", format!("ws://{}", venue.addr())),
+        ("ALPACA_DATA_URL", venue.data_url().unwrap_or_default()),
         ("ALPACA_DATA_FEED", "sip".to_owned()),
         ("MONITORED_SYMBOLS", "*".to_owned()),
         ("INGEST_STORE", format!("sqlite:{}", dir.join("store.db").display())),

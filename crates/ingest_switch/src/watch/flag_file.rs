@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::directory_events::DirectoryEvents;
 use crate::flag::{self, READ_LIMIT_BYTES};
@@ -157,6 +157,13 @@ impl FlagFile {
             };
             if let Some(observation) = observation {
                 self.doubtful_since = None;
+                if self.reported.is_none() && observation == Observation::Doubt(Doubt::Missing) {
+                    info!(
+                        target: "ingest_switch",
+                        file = %self.path.display(),
+                        "the flag file is not there; until it is, it has no opinion"
+                    );
+                }
                 self.reported = Some(observation.clone());
                 return observation;
             }

@@ -39,8 +39,8 @@ pub(super) fn change(before: &Decision, now: &Decision, edge: Option<&Edge>) {
         hold_changed("hold_released", hold);
     }
     for hold in &now.holds {
-        let same =
-            held.get(&hold.source).is_some_and(|was| (was.since, &was.scope) == (hold.since, &hold.scope));
+        // Also with other words: a file that is written in pieces says off first, and who and why a moment later.
+        let same = held.get(&hold.source).is_some_and(|was| told_of(was) == told_of(hold));
         if !same {
             hold_changed("hold_placed", hold);
         }
@@ -52,6 +52,10 @@ pub(super) fn change(before: &Decision, now: &Decision, edge: Option<&Edge>) {
         generation = now.generation,
         "holds changed"
     );
+}
+
+fn told_of(hold: &Hold) -> impl PartialEq + '_ {
+    (hold.since, &hold.scope, &hold.reason, &hold.actor, hold.until)
 }
 
 fn hold_changed(what: &'static str, hold: &Hold) {

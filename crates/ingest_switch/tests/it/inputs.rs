@@ -129,6 +129,22 @@ async fn holds_that_come_and_go_without_an_edge_are_told_once_each() {
 }
 
 #[tokio::test]
+async fn a_flag_that_is_written_in_pieces_is_told_again_with_who_and_why() {
+    let (_place, flag) = Place::with_flag("on");
+    let mut rig = Rig::start(config(&flag)).await;
+    // As a shell does it that writes line by line.
+    std::fs::write(&flag, "off\n").unwrap();
+    rig.until_enabled(false).await;
+    std::fs::write(&flag, "off\nreason: trying it\nby: me\n").unwrap();
+    rig.until(|decision| decision.holds.iter().any(|hold| hold.actor.is_some())).await;
+    let records = rig.stop().await;
+    assert_eq!(records.statuses(), ["initial", "halted"]);
+    let told = records.with_message(&["hold_placed"]);
+    let told: Vec<_> = told.iter().map(|line| (line.field("reason"), line.field("actor"))).collect();
+    assert_eq!(told, [(Some("trying it"), Some("me"))]);
+}
+
+#[tokio::test]
 async fn a_flood_of_inputs_does_not_delay_the_file() {
     let (_place, flag) = Place::with_flag("on");
     let (inputs, receiver) = mpsc::channel(1024);

@@ -106,27 +106,29 @@ fn or_pending<T>(result: Result<T, Error>) -> Poll<Result<T, Error>> {
 
 /// Connects, by TLS for `wss`, and shakes hands.
 pub(super) async fn dial(url: String, codec: Codec) -> Result<Socket, DialFailure> {
-    let unusable = |error: &dyn std::fmt::Display| DialFailure::Unreachable(error.to_string());
-    let mut request = url.as_str().into_client_request().map_err(|e| unusable(&e))?;
+    let unusable =
+        |what: &str, error: &dyn std::fmt::Display| DialFailure::Unreachable(format!("{what}: {error}"));
+    let mut request = url.as_str().into_client_request().map_err(|e| unusable(&url, &e))?;
     let content_type = match codec {
         Codec::Json => "application/json",
         Codec::MessagePack => "application/msgpack",
     };
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    let (host, port) = address(request.uri()).ok_or_else(|| unusable(&"a URL without a host"))?;
-    let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| unusable(&e))?;
-    tcp.set_nodelay(true).map_err(|e| unusable(&e))?;
+    let (host, port) = address(request.uri()).ok_or_else(|| unusable(&url, &"there is no host"))?;
+    let peer = format!("{host}:{port}");
+    let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|e| unusable(&peer, &e))?;
+    tcp.set_nodelay(true).map_err(|e| unusable(&peer, &e))?;
     let stream = if request.uri().scheme_str() == Some("wss") {
-        let name = ServerName::try_from(host).map_err(|e| unusable(&e))?;
+        let name = ServerName::try_from(host).map_err(|e| unusable(&peer, &e))?;
         let tls = TlsConnector::from(trusting().await?).connect(name, tcp).await;
-        MaybeTlsStream::Rustls(tls.map_err(|e| unusable(&e))?)
+        MaybeTlsStream::Rustls(tls.map_err(|e| unusable(&format!("TLS with {peer}"), &e))?)
     } else {
         MaybeTlsStream::Plain(tcp)
     };
     match handshake(request, stream).await {
         Ok(socket) => Ok(socket),
         Err(Error::Http(response)) => Err(DialFailure::Http(response.status().as_u16())),
-        Err(error) => Err(unusable(&error)),
+        Err(error) => Err(unusable(&format!("the handshake with {peer}"), &error)),
     }
 }
 

@@ -219,6 +219,11 @@ impl Naming {
     /// # Errors
     /// When directory or file cannot be made.
     pub fn create(&mut self, kind: &str) -> io::Result<PartFile> {
+        self.open(kind)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.dir.display())))
+    }
+
+    fn open(&mut self, kind: &str) -> io::Result<PartFile> {
         fs::create_dir_all(&self.dir)?;
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let name = format!("{kind}-{time}-{:08x}-{:06}.{}", self.process, self.count, self.extension);
