@@ -218,6 +218,20 @@ fn a_link_that_is_half_open_is_noticed_and_replaced() {
 }
 
 #[test]
+fn a_venue_that_says_goodbye_and_holds_on_to_the_socket_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let producer = Setup::bare()
+        .var("ALPACA_STREAM_URL", format!("ws://{}", e2e::rude::start_lingering()))
+        .var("ALPACA_CODEC", "json")
+        .var("INGEST_SINKS", "null")
+        .var("INGEST_STORE", format!("sqlite:{}", dir.path().join("store.db").display()))
+        .start();
+    let lost = || producer.log("job_disconnected").into_iter().next();
+    let lost = wait_for("the end", Duration::from_secs(5), lost);
+    assert!(lost.json["cause"].as_str().unwrap().contains("1012"), "{}", lost.json);
+}
+
+#[test]
 fn no_secret_appears_in_logs_status_metrics_or_errors() {
     let (venue, dir) = busy(&["refuse_auth:code=402"]);
     let mut producer = Setup::new(&venue, dir.path())

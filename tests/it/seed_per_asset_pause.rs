@@ -304,6 +304,27 @@ fn a_pause_survives_a_restart() {
 }
 
 #[test]
+fn rows_of_an_earlier_run_say_paused_when_the_next_begins_paused() {
+    let venue = Venue::start(BUSY);
+    let dir = tempfile::tempdir().unwrap();
+    let flag = dir.path().join("flag");
+    std::fs::write(&flag, "on\n").unwrap();
+    let setup =
+        || setup(&venue, &dir, "*").var("ALPACA_DATA_FEED", "iex").var("INGEST_ENABLED_FILE", flag.display());
+    let mut producer = setup().start();
+    let statuses = || -> Vec<String> {
+        let query = "SELECT DISTINCT status FROM data_ingest_state";
+        let rows = sqlite::rows(&dir.path().join("store.db"), query);
+        rows.into_iter().map(|row| row[0].clone().unwrap_or_default()).collect()
+    };
+    wait_for("rows", LIMIT, || (statuses() == ["running"]).then_some(()));
+    assert!(producer.stop().success());
+    std::fs::write(&flag, "off\n").unwrap();
+    let _producer = setup().start();
+    wait_for("paused rows", LIMIT, || (statuses() == ["paused"]).then_some(()));
+}
+
+#[test]
 fn symbols_match_whatever_their_case() {
     let bench = Bench::start();
     bench.sql(

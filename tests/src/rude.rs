@@ -1,7 +1,7 @@
-//! A venue without manners: it never reads, and floods a client until the socket itself is gone. The
-//! simulated venue stops at a close frame, as the real one does; this one shows who stops listening.
+//! Venues without manners. The simulated venue stops at a close frame, as the real one does; these show who stops
+//! listening.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -13,22 +13,53 @@ const HANDSHAKE: [&str; 3] = [
 ];
 const QUOTE: &str = r#"[{"T":"q","S":"SPY","bp":1,"bs":1,"ap":2,"as":1,"t":"2026-10-06T14:30:00Z"}]"#;
 
-/// Starts it for one client; it ends with the client's socket.
+/// Close, with 1012 (service restart) and no reason.
+const GOODBYE: [u8; 4] = [0x88, 2, 0x03, 0xf4];
+
+/// Starts one that never reads, and floods its one client until the socket itself is gone.
 ///
 /// # Panics
 /// When no loopback port can be had.
 #[must_use]
 pub fn start() -> SocketAddr {
+    serve(flood)
+}
+
+/// Starts one that says goodbye to its one client once that is subscribed, and then holds on to the socket.
+///
+/// # Panics
+/// When no loopback port can be had.
+#[must_use]
+pub fn start_lingering() -> SocketAddr {
+    serve(linger)
+}
+
+fn serve(one: fn(TcpStream) -> std::io::Result<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         // Its end is the client's doing, and is what the test looks at from the other side.
-        let _ = listener.accept().and_then(|(stream, _)| flood(stream));
+        let _ = listener.accept().and_then(|(stream, _)| one(stream));
     });
     address
 }
 
 fn flood(mut stream: TcpStream) -> std::io::Result<()> {
+    greet(&mut stream)?;
+    let quotes = frame(QUOTE).repeat(20);
+    loop {
+        stream.write_all(&quotes)?;
+    }
+}
+
+fn linger(mut stream: TcpStream) -> std::io::Result<()> {
+    greet(&mut stream)?;
+    stream.write_all(&GOODBYE)?;
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}
+
+/// Upgrades, and answers whatever is asked before it is.
+fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut key = String::new();
     for line in BufReader::new(stream.try_clone()?).lines() {
         let line = line?;
@@ -46,13 +77,7 @@ fn flood(mut stream: TcpStream) -> std::io::Result<()> {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {key}\r\n\r\n"
     )?;
-    for text in HANDSHAKE {
-        stream.write_all(&frame(text))?;
-    }
-    let quotes = frame(QUOTE).repeat(20);
-    loop {
-        stream.write_all(&quotes)?;
-    }
+    HANDSHAKE.iter().try_for_each(|text| stream.write_all(&frame(text)))
 }
 
 /// A whole text frame, unmasked, shorter than 126 bytes.

@@ -27,8 +27,8 @@ use crate::store::{AssetRow, AssetUpdate, Store};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Times alone are written at every so many-th turn.
 const TIMES_EVERY: u64 = 5;
-/// At every so many-th turn every row is to be written anew, each in its turn: somebody else may have written it.
-const ALL_EVERY: u64 = 60;
+/// So many turns apart the table is read: somebody else may have written, inserted or deleted rows.
+const COMPARE_EVERY: u64 = 60;
 
 /// Time of the newest delivered event by channel and symbol, ns UTC; 0 before the first.
 #[derive(Debug, Default)]
@@ -97,6 +97,10 @@ impl AssetNames {
         }
     }
 
+    fn symbol(&self, name: &Arc<str>) -> Arc<str> {
+        self.symbols.get(&**name).map_or_else(|| Arc::clone(name), |symbol| symbol.as_str().into())
+    }
+
     fn of(&self, symbol: &Arc<str>) -> Arc<str> {
         Arc::clone(self.names.get(&**symbol).unwrap_or(symbol))
     }
@@ -146,7 +150,7 @@ impl Assets {
     /// Writes what has changed until the process stops: a status within a second, times every few seconds, each in its turn
     /// where there are many.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let mut table = Table::default();
+        let (mut table, mut compared) = (Table::default(), None);
         let mut failing = false;
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,11 +162,15 @@ impl Assets {
             }
             // The rows are the holder's.
             if !self.report.fence().may_write() {
-                table = Table::default();
+                (table, compared) = (Table::default(), None);
                 continue;
             }
-            if turn % ALL_EVERY == 0 {
-                table.write_all_anew();
+            if compared.is_none_or(|at| turn >= at + COMPARE_EVERY) {
+                // A store that cannot be read is told of when it cannot be written.
+                if let Ok(stored) = self.store.asset_statuses().await {
+                    table.compare(&self.plans, &self.names, stored);
+                    compared = Some(turn);
+                }
             }
             let times_too = turn % TIMES_EVERY == 0;
             let standing = Standing::new(&self.report);

@@ -117,6 +117,8 @@ fn service_config(options: &Options, dir: &Path, flag: &Path, venue: &Venue) -> 
         ("ALPACA_DATA_FEED", "sip".to_owned()),
         ("MONITORED_SYMBOLS", "*".to_owned()),
         ("INGEST_STORE", format!("sqlite:{}", dir.join("store.db").display())),
+        ("INGEST_SINKS", format!("quotes,ndjson:{}", dir.join("records").display())),
+        ("INGEST_FILE_MAX_AGE_S", "10".to_owned()),
         ("INGEST_ENABLED_FILE", flag.display().to_string()),
         ("HEARTBEAT_INTERVAL_S", "5".to_owned()),
         ("PORT", options.port.to_string()),
@@ -133,6 +135,7 @@ fn print_guide(running: &Running, dir: &Path, flag: &Path) {
   status    http://{http}/api/v1/status
   metrics   http://{http}/metrics
   store     {dir}/store.db
+  records   {dir}/records
   log       {dir}/log.jsonl
 
   pause it from another terminal   echo off > {flag}

@@ -9,16 +9,21 @@ mod socket;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use alpaca_feed::lifecycle::{Closed, ConnId, DialFailure};
 use alpaca_feed::message::Codec;
 use bytes::Bytes;
+use tokio::time::{Sleep, sleep};
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use self::socket::Socket;
+
+/// After its close frame a peer ends the connection within this time, or we do.
+const FAREWELL_LIMIT: Duration = Duration::from_millis(1_500);
 
 type Dial = Pin<Box<dyn Future<Output = Result<Socket, DialFailure>> + Send>>;
 
@@ -32,8 +37,8 @@ pub(crate) enum Link {
 pub(crate) struct OpenSocket {
     socket: Socket,
     unflushed: bool,
-    /// What the peer's close frame said.
-    farewell: Option<Closed>,
+    /// What the peer's close frame said, and until when the end of the stream is waited for.
+    farewell: Option<(Closed, Pin<Box<Sleep>>)>,
 }
 
 /// News about the link.
@@ -139,6 +144,11 @@ impl OpenSocket {
                     Poll::Pending => {}
                 }
             }
+            if let Some((farewell, limit)) = &mut self.farewell
+                && limit.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(LinkEvent::Closed(farewell.clone()));
+            }
             return Poll::Ready(match ready!(self.socket.poll_read(cx)) {
                 Ok(Message::Binary(bytes)) => LinkEvent::Frame(bytes),
                 Ok(Message::Text(text)) => LinkEvent::Frame(text.into()),
@@ -146,7 +156,8 @@ impl OpenSocket {
                 Ok(Message::Close(frame)) => {
                     let (code, reason) =
                         frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.to_string()));
-                    self.farewell = Some(Closed::Frame { code, reason });
+                    let limit = Box::pin(sleep(FAREWELL_LIMIT));
+                    self.farewell = Some((Closed::Frame { code, reason }, limit));
                     // The answer is queued; the stream ends after it.
                     self.unflushed = true;
                     continue;
@@ -160,7 +171,7 @@ impl OpenSocket {
 
     fn ended(&self, error: &Error) -> LinkEvent {
         LinkEvent::Closed(match (&self.farewell, error) {
-            (Some(farewell), _) => farewell.clone(),
+            (Some((farewell, _)), _) => farewell.clone(),
             (None, Error::ConnectionClosed | Error::AlreadyClosed) => Closed::End,
             (None, Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Closed::End,
             (None, error) => Closed::Lost(error.to_string()),

@@ -98,7 +98,7 @@ pub async fn run(
         }
         boot = Boot::new(&config) => boot?,
     };
-    let Boot { listener, address, store, plans, names, control, inputs, decisions, watcher } = boot;
+    let Boot { client, listener, address, store, plans, names, control, inputs, decisions, watcher } = boot;
 
     let (stopping_tx, stopping) = watch::channel(false);
     let edges = Arc::new(Notify::new());
@@ -114,7 +114,6 @@ pub async fn run(
     let (remembered, seen) = remember(&config, &store, &book, &symbols, &fence, &tenure, &mut tasks);
     let sinks = sinks(&config, &store, &symbols, &fence, &mut tasks)?;
     let newest = store.keeps_assets().then(Arc::<Newest>::default);
-    let client = client(&config)?;
 
     let wiring = |state| Wiring {
         decisions: decisions.clone(),
@@ -198,10 +197,11 @@ fn identity(config: &Config, instance_id: String, started_at: Timestamp) -> Iden
     Identity { instance_id, revision, started_at, interval }
 }
 
-/// Every job is of the same account.
-fn client(config: &Config) -> anyhow::Result<Client> {
-    let job = config.jobs.first().context("there is no job")?;
-    Client::new(job.credentials.clone())
+/// Every job is of the same account. The system's certificates are read: a file that hangs must not keep the process from
+/// leaving.
+async fn client(config: &Config) -> anyhow::Result<Client> {
+    let credentials = config.jobs.first().context("there is no job")?.credentials.clone();
+    tokio::task::spawn_blocking(move || Client::new(credentials)).await?
 }
 
 /// One pump a job, and what each shows.
@@ -310,6 +310,7 @@ async fn leave(
 
 /// What may take its time before the service is up; dropping it gives everything up.
 struct Boot {
+    client: Client,
     listener: TcpListener,
     address: SocketAddr,
     store: Store,
@@ -328,6 +329,7 @@ impl Boot {
         }
         let listener = http::bind(SocketAddr::new(config.bind, config.port)).await?;
         let address = listener.local_addr().context("the HTTP port has no address")?;
+        let client = client(config).await?;
         let store = Store::connect(&config.store, config.tenant.as_deref()).await?;
         let remembered = recall(config, &store).await;
         let plans: Vec<JobPlan> = config.jobs.iter().map(JobConfig::plan).collect();
@@ -347,7 +349,7 @@ impl Boot {
             first,
         })
         .await;
-        Ok(Self { listener, address, store, plans, names, control, inputs, decisions, watcher })
+        Ok(Self { client, listener, address, store, plans, names, control, inputs, decisions, watcher })
     }
 }
 

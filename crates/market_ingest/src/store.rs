@@ -105,6 +105,9 @@ pub struct AssetUpdate {
     pub last_event_ts: Option<Timestamp>,
 }
 
+/// Name, timeframe and status of a row of `data_ingest_state`.
+pub type AssetStatus = (String, String, Option<String>);
+
 /// One symbol's newest quote, as `live_quotes/{SYMBOL}` holds it. `updated_at` is the store's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QuoteDocument {
@@ -447,6 +450,21 @@ impl Store {
                 Self::Firestore(_) => Ok(Vec::new()),
                 Self::Postgres(store) => store.read_assets().await,
                 Self::Sqlite(store) => store.read_assets().await,
+            }
+        })
+        .await
+    }
+
+    /// What the rows of `data_ingest_state` say, all of them.
+    ///
+    /// # Errors
+    /// When the store does not answer within five seconds.
+    pub async fn asset_statuses(&self) -> Result<Vec<AssetStatus>, StoreError> {
+        limited(async {
+            match self {
+                Self::Firestore(_) => Ok(Vec::new()),
+                Self::Postgres(store) => store.asset_statuses().await,
+                Self::Sqlite(store) => store.asset_statuses().await,
             }
         })
         .await

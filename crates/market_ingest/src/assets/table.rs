@@ -3,9 +3,10 @@
 //! A market has tens of thousands of rows, so a look costs a comparison of numbers a row; names are read and statuses
 //! judged only of rows that are new, or of all when a decision has come or has been followed.
 //!
-//! Invariants: a name has one row on a channel; a row counts as written only once the store has said so.
+//! Invariants: a name has one row on a channel; a row counts as written only once the store has said so; a status is what
+//! every job has followed, so while a decision is on its way the last status stands.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use alpaca_feed::subscription::EVERY_SYMBOL;
@@ -14,9 +15,10 @@ use ingest_status::Timestamp;
 use ingest_switch::watch::Decided;
 use ingest_switch::{CHANNELS, Coverage, JobPlan};
 
-use super::{AssetNames, timeframe};
+use super::{AssetNames, channel, timeframe};
+use crate::backfill;
 use crate::report::Report;
-use crate::store::AssetUpdate;
+use crate::store::{AssetStatus, AssetUpdate};
 
 /// Rows written at once whose status has changed.
 const STATUSES_MAX: usize = 5_000;
@@ -31,14 +33,16 @@ pub(super) type Times = [Vec<i64>; CHANNELS.len()];
 #[derive(Debug, Default)]
 pub(super) struct Table {
     rows: Vec<Row>,
-    /// Names that have a row, and on which channel.
-    named: HashSet<(Arc<str>, usize)>,
+    /// The row of a name on a channel.
+    named: HashMap<(Arc<str>, usize), usize>,
     /// By channel and symbol: whether it was looked at for a row.
     seen: [Vec<bool>; CHANNELS.len()],
     /// The row from which on times are written next.
     next: usize,
     /// What the statuses were judged by.
     judged: Option<Standing>,
+    /// Every job has followed the decision that stands.
+    followed: bool,
     /// Every status is written.
     settled: bool,
 }
@@ -53,11 +57,12 @@ struct Row {
     id: Option<SymbolId>,
     /// The place of its channel.
     at: usize,
+    /// Empty before the first judgement.
     status: &'static str,
     written: Option<Written>,
 }
 
-/// What a row holds. The time is none where it is to be written anew, whatever it is.
+/// What a row holds. The time is none where this process did not write it.
 type Written = (&'static str, Option<i64>);
 
 /// A row to write.
@@ -105,9 +110,33 @@ impl Table {
         self.settled = false;
     }
 
-    pub(super) fn write_all_anew(&mut self) {
-        for (_, ts) in self.rows.iter_mut().filter_map(|row| row.written.as_mut()) {
-            *ts = None;
+    /// Takes up what the store has: rows of an earlier process or of an operator, and what became of our own.
+    pub(super) fn compare(&mut self, plans: &[JobPlan], names: &AssetNames, stored: Vec<AssetStatus>) {
+        let mut written: Vec<Option<Written>> = self.rows.iter().map(|_| None).collect();
+        for (name, timeframe, status) in stored {
+            let Some(at) = CHANNELS.iter().position(|own| *own == channel(&timeframe)) else { continue };
+            let name: Arc<str> = name.into();
+            let symbol = names.symbol(&name);
+            let is_ours = |plan: &JobPlan| {
+                plan.pairs.iter().any(|(channel, own)| {
+                    let every = own == EVERY_SYMBOL && backfill::is_carried(&plan.name, &symbol);
+                    channel == CHANNELS[at] && (every || **own == *symbol)
+                })
+            };
+            let row = match self.named.get(&(Arc::clone(&name), at)) {
+                Some(row) => *row,
+                None if plans.iter().any(is_ours) => {
+                    written.push(None);
+                    self.push(name, symbol, None, at)
+                }
+                None => continue,
+            };
+            let status = ["running", "paused"].into_iter().find(|word| status.as_deref() == Some(word));
+            let ts = self.rows[row].written.and_then(|(_, ts)| ts);
+            written[row] = Some((status.unwrap_or_default(), ts));
+        }
+        for (row, written) in self.rows.iter_mut().zip(written) {
+            row.written = written;
         }
     }
 
@@ -116,7 +145,6 @@ impl Table {
         for (channel, symbol) in plans.iter().flat_map(|plan| &plan.pairs) {
             let Some(at) = CHANNELS.iter().position(|own| own == channel) else { continue };
             if symbol != EVERY_SYMBOL {
-                // They are listed at the first look.
                 if self.judged.is_none() {
                     self.add(names, symbol.as_str().into(), None, at);
                 }
@@ -138,28 +166,37 @@ impl Table {
 
     fn add(&mut self, names: &AssetNames, symbol: Arc<str>, id: Option<SymbolId>, at: usize) {
         let name = names.of(&symbol);
-        if self.named.insert((Arc::clone(&name), at)) {
-            self.rows.push(Row { name, symbol, id, at, status: "", written: None });
+        if !self.named.contains_key(&(Arc::clone(&name), at)) {
+            self.push(name, symbol, id, at);
         }
+    }
+
+    fn push(&mut self, name: Arc<str>, symbol: Arc<str>, id: Option<SymbolId>, at: usize) -> usize {
+        self.named.insert((Arc::clone(&name), at), self.rows.len());
+        self.rows.push(Row { name, symbol, id, at, status: "", written: None });
+        self.rows.len() - 1
     }
 
     /// A row of several jobs is paused when it is in all of them.
     pub(super) fn judge(&mut self, plans: &[JobPlan], standing: Standing) {
+        if plans.iter().any(|plan| !standing.is_followed_by(&plan.name)) {
+            self.followed = false;
+            return;
+        }
+        self.followed = true;
         let as_before = self.judged.as_ref() == Some(&standing);
         let coverage = Coverage::new(&standing.decided.decision.holds);
         let jobs: Vec<_> = plans
             .iter()
             .map(|plan| {
                 let pairs = plan.pairs.iter().map(|(channel, symbol)| (channel.as_str(), symbol.as_str()));
-                let holds = standing.is_followed_by(&plan.name).then(|| coverage.job(&plan.name));
-                (pairs.collect::<HashSet<_>>(), holds)
+                (pairs.collect::<HashSet<_>>(), coverage.job(&plan.name))
             })
             .collect();
         for row in self.rows.iter_mut().filter(|row| !as_before || row.status.is_empty()) {
             let channel = CHANNELS[row.at];
             let runs = jobs.iter().any(|(pairs, holds)| {
-                let is_held = holds.as_ref().is_some_and(|h| h.held_channels(&row.symbol) & 1 << row.at != 0);
-                !is_held
+                holds.held_channels(&row.symbol) & 1 << row.at == 0
                     && (pairs.contains(&(channel, EVERY_SYMBOL)) || pairs.contains(&(channel, &*row.symbol)))
             });
             row.status = if runs { "running" } else { "paused" };
@@ -172,7 +209,7 @@ impl Table {
     pub(super) fn due(&mut self, times: &Times, times_too: bool) -> Vec<Due> {
         let (mut statuses, mut new, mut later) = (Vec::new(), Vec::new(), Vec::new());
         let in_turn = (self.next..self.rows.len()).chain(0..self.next);
-        for (at, row) in in_turn.map(|at| (at, &self.rows[at])) {
+        for (at, row) in in_turn.map(|at| (at, &self.rows[at])).filter(|(_, row)| !row.status.is_empty()) {
             let ts = row.id.and_then(|id| times[row.at].get(id.index())).copied().unwrap_or(0);
             let due = Due { row: at, status: row.status, ts };
             match row.written {
@@ -182,7 +219,7 @@ impl Table {
                 Some(_) => {}
             }
         }
-        self.settled = statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX;
+        self.settled = self.followed && statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX;
         statuses.truncate(STATUSES_MAX);
         let room = TIMES_MAX.saturating_sub(new.len());
         statuses.extend(new.into_iter().take(TIMES_MAX));
@@ -244,8 +281,6 @@ mod tests {
             assert_eq!(table.due(&times, true).len(), 4);
             table.written(&due);
             assert_eq!(table.due(&times, true), []);
-            table.write_all_anew();
-            assert_eq!(table.due(&times, true).len(), 5);
         }
     }
 
@@ -275,8 +310,8 @@ mod tests {
             pairs: pairs.iter().map(|(c, s)| ((*c).to_owned(), (*s).to_owned())).collect(),
         };
         let plans = [
-            plan("a", &[("trades", "IBM"), ("bars", "IBM"), ("trades", "*")]),
-            plan("b", &[("trades", "IBM")]),
+            plan("sip", &[("trades", "IBM"), ("bars", "IBM"), ("trades", "*")]),
+            plan("iex", &[("trades", "IBM")]),
         ];
         let (names, symbols) = (AssetNames::new(&plans), Symbols::new());
         let mut table = Table::default();
@@ -290,7 +325,29 @@ mod tests {
         let rows: Vec<_> = table.rows.iter().map(|row| (&*row.symbol, row.at, row.id)).collect();
         let [spy, ibm] = ids.map(Some);
         assert_eq!(rows, [("IBM", 0, ibm), ("IBM", 2, ibm), ("SPY", 0, spy)]);
+        table.rows.iter_mut().for_each(|row| row.status = "running");
         let due: Vec<_> = table.due(&times, true).iter().map(|due| table.update(due).last_event_ts).collect();
         assert_eq!(due, [Some(Timestamp::from_nanoseconds(7)), None, Some(Timestamp::from_nanoseconds(5))]);
+
+        // Of what the store has, a row is ours if a job asks for it; what it has not, or otherwise, is due.
+        let stored =
+            [("IBM", "trades", Some("running")), ("IBM", "1m", Some("paused")), ("MSFT", "trades", None)];
+        let stored = stored.into_iter().chain([("MSFT", "quotes", None), ("IBM", "1h", Some("running"))]);
+        let owned = |(name, timeframe, status): (&str, &str, Option<&str>)| {
+            (name.to_owned(), timeframe.to_owned(), status.map(str::to_owned))
+        };
+        table.compare(&plans, &names, stored.map(owned).collect());
+        let written: Vec<_> = table
+            .rows
+            .iter()
+            .map(|row| (&*row.name, row.at, row.written.map(|(status, _)| status)))
+            .collect();
+        let expected = [
+            ("IBM", 0, Some("running")),
+            ("IBM", 2, Some("paused")),
+            ("SPY", 0, None),
+            ("MSFT", 0, Some("")),
+        ];
+        assert_eq!(written, expected);
     }
 }

@@ -34,6 +34,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// News frames can be huge; a limit guards the memory only.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Pongs and requests that a peer does not take: more is not kept for it.
+const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// An open websocket.
 pub(crate) struct Socket(WebSocket<Polled>);
 
@@ -135,6 +138,7 @@ pub(super) async fn dial(url: String, codec: Codec) -> Result<Socket, DialFailur
 async fn handshake(request: Request, stream: Stream) -> Result<Socket, Error> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
+        .max_write_buffer_size(UNSENT_BYTES_MAX)
         .max_message_size(Some(MESSAGE_BYTES_MAX))
         .max_frame_size(Some(MESSAGE_BYTES_MAX));
     let polled = Polled { stream, waker: Waker::noop().clone() };

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 use self::connections::{Connections, Lent};
 use super::sql::{self, GapRow, HoldRow, PauseRow};
-use super::{AssetRow, AssetUpdate, Observed, QuoteDocument, StoreError, is_document_id};
+use super::{AssetRow, AssetStatus, AssetUpdate, Observed, QuoteDocument, StoreError, is_document_id};
 use crate::control::{ControlReading, Edit, Edited};
 use crate::gaps::GapRecord;
 use crate::history::PauseRecord;
@@ -416,6 +416,15 @@ impl PostgresStore {
                 AssetRow { canonical_symbol, timeframe, pause_fetch, notes, updated_at }
             };
         Ok(rows.into_iter().map(asset).collect())
+    }
+
+    pub(super) async fn asset_statuses(&self) -> Result<Vec<AssetStatus>, StoreError> {
+        let mut connection = self.connection().await?;
+        let rows = sqlx::query_as("SELECT canonical_symbol, timeframe, status FROM data_ingest_state")
+            .fetch_all(&mut *connection)
+            .await?;
+        connection.well();
+        Ok(rows)
     }
 
     pub(super) async fn write_assets(&self, updates: &[AssetUpdate]) -> Result<(), StoreError> {

@@ -19,7 +19,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::time::{Instant, sleep};
 
 use super::sql::{self, GapRow, HoldRow, PauseRow};
-use super::{AssetRow, AssetUpdate, Observed, QuoteDocument, StoreError};
+use super::{AssetRow, AssetStatus, AssetUpdate, Observed, QuoteDocument, StoreError};
 use crate::control::{ControlReading, Edit, Edited};
 use crate::gaps::GapRecord;
 use crate::history::PauseRecord;
@@ -359,6 +359,18 @@ impl SqliteStore {
             notes: notes.map(text),
             updated_at: updated_at.map(text).as_deref().and_then(sql::time),
         };
+        Ok(rows.into_iter().map(asset).collect())
+    }
+
+    pub(super) async fn asset_statuses(&self) -> Result<Vec<AssetStatus>, StoreError> {
+        type Row = (Vec<u8>, Vec<u8>, Option<Vec<u8>>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT CAST(canonical_symbol AS BLOB), CAST(timeframe AS BLOB), CAST(status AS BLOB)
+             FROM data_ingest_state",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        let asset = |(symbol, timeframe, status): Row| (text(symbol), text(timeframe), status.map(text));
         Ok(rows.into_iter().map(asset).collect())
     }
 
