@@ -91,8 +91,9 @@ fn a_mark_waits_for_its_symbols_to_be_kept() {
 #[test]
 fn a_symbol_of_all_that_is_first_seen_while_it_is_held_is_fetched_once_it_is_released() {
     let venue = Venue::start(&[MARKET, &["--data", "127.0.0.1:0"]].concat());
-    let traded = venue.state()["feed"]["by_symbol"].clone();
-    let held = traded.as_object().unwrap().keys().find(|symbol| is_stock(symbol)).unwrap();
+    let traded =
+        || venue.state()["feed"]["by_symbol"].as_object()?.keys().find(|name| is_stock(name)).cloned();
+    let held = wait_for("a stock that trades", LIMIT, traded);
     let dir = tempfile::tempdir().unwrap();
     let (flag, store) = (dir.path().join("flag"), dir.path().join("store.db"));
     std::fs::write(&flag, "off\n").unwrap();
