@@ -1,6 +1,8 @@
 //! What a venue can do wrong: refusals, damage, silence. No answer of the venue's ends the process,
 //! one bad element costs nobody else, and everything is told.
 
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::time::Duration;
 
 use e2e::producer::{Producer, Setup};
@@ -229,6 +231,50 @@ fn a_venue_that_says_goodbye_and_holds_on_to_the_socket_is_left() {
     let lost = || producer.log("job_disconnected").into_iter().next();
     let lost = wait_for("the end", Duration::from_secs(5), lost);
     assert!(lost.json["cause"].as_str().unwrap().contains("1012"), "{}", lost.json);
+}
+
+#[test]
+fn pings_of_a_venue_that_reads_no_answer_do_not_pile_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let venue = e2e::rude::start_pinging::<{ 256 << 20 }>();
+    let producer = Setup::bare()
+        .var("ALPACA_STREAM_URL", format!("ws://{venue}"))
+        .var("ALPACA_CODEC", "json")
+        .var("INGEST_SINKS", "null")
+        .var("INGEST_STORE", format!("sqlite:{}", dir.path().join("store.db").display()))
+        .start();
+    wait_for("what follows the pings", Duration::from_secs(60), || (messages(&producer) > 0).then_some(()));
+    let peak_mib = producer.process.peak_kib() / 1024;
+    assert!(peak_mib < 128, "{peak_mib} MiB");
+}
+
+#[test]
+fn what_cannot_be_reached_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Whoever has left by then has its answer.
+            let _ = stream.and_then(|mut stream| stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        }
+    });
+    for (url, named) in [
+        ("ws://127.0.0.1:1".to_owned(), "127.0.0.1:1: Connection refused".to_owned()),
+        ("ws://no-host.invalid".to_owned(), "no-host.invalid:80: ".to_owned()),
+        (format!("wss://{plain}"), format!("TLS with {plain}: ")),
+    ] {
+        let producer = Setup::bare()
+            .var("ALPACA_STREAM_URL", &url)
+            .var("APCA_API_KEY_ID", "k")
+            .var("APCA_API_SECRET_KEY", "s")
+            .var("INGEST_STORE", format!("sqlite:{}", dir.path().join("store.db").display()))
+            .start();
+        let told = || producer.log("job_backing_off").into_iter().next();
+        let told = wait_for("a failure", LIMIT, told);
+        let reason = told.json["reason"].as_str().unwrap();
+        assert!(reason.contains(&named), "{url}: {reason}");
+    }
 }
 
 #[test]

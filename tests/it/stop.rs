@@ -143,6 +143,25 @@ fn sigterm_with_a_flag_file_whose_read_hangs() {
 }
 
 #[test]
+fn sigterm_with_a_file_of_certificates_whose_read_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let authorities = dir.path().join("authorities.pem");
+    assert!(std::process::Command::new("mkfifo").arg(&authorities).status().unwrap().success());
+    // Somebody may yet write into it, so whoever reads it waits.
+    let _writer = std::fs::OpenOptions::new().read(true).write(true).open(&authorities).unwrap();
+    let venue = Venue::start(&["--synthetic"]);
+    let mut producer = Setup::new(&venue, dir.path()).var("SSL_CERT_FILE", authorities.display()).spawn();
+    let open = format!("/proc/{}/fd", producer.process.id());
+    wait_for("the read", Duration::from_secs(5), || {
+        let mut open =
+            std::fs::read_dir(&open).ok()?.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        open.any(|file| file == authorities).then_some(())
+    });
+    assert_eq!(producer.stop().code(), Some(0));
+    assert!(producer.log("lease_taken").is_empty(), "who is not up keeps nobody waiting");
+}
+
+#[test]
 fn sigterm_against_a_venue_that_never_ends_the_socket() {
     let dir = tempfile::tempdir().unwrap();
     let venue = Venue::start(&["--synthetic"]);

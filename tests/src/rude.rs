@@ -34,6 +34,15 @@ pub fn start_lingering() -> SocketAddr {
     serve(linger)
 }
 
+/// Starts one that sends its one client this many bytes of pings and reads none of the answers, then a quote.
+///
+/// # Panics
+/// When no loopback port can be had.
+#[must_use]
+pub fn start_pinging<const BYTES: usize>() -> SocketAddr {
+    serve(ping::<BYTES>)
+}
+
 fn serve(one: fn(TcpStream) -> std::io::Result<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     let address = listener.local_addr().expect("its address");
@@ -56,6 +65,22 @@ fn linger(mut stream: TcpStream) -> std::io::Result<()> {
     greet(&mut stream)?;
     stream.write_all(&GOODBYE)?;
     stream.read_to_end(&mut Vec::new()).map(drop)
+}
+
+fn ping<const BYTES: usize>(mut stream: TcpStream) -> std::io::Result<()> {
+    greet(&mut stream)?;
+    let mut ping = [b'p'; 127];
+    (ping[0], ping[1]) = (0x89, 125);
+    let pings = ping.repeat(1 << 12);
+    for _ in 0..BYTES / pings.len() {
+        stream.write_all(&pings)?;
+    }
+    stream.write_all(&frame(QUOTE))?;
+    // Not before the client goes.
+    while stream.write_all(&frame("[]")).is_ok() {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// Upgrades, and answers whatever is asked before it is.

@@ -150,7 +150,7 @@ impl Assets {
     /// Writes what has changed until the process stops: a status within a second, times every few seconds, each in its turn
     /// where there are many.
     pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
-        let (mut table, mut compared) = (Table::default(), None);
+        let (mut table, mut compare_at) = (Table::default(), 0);
         let mut failing = false;
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,15 +162,18 @@ impl Assets {
             }
             // The rows are the holder's.
             if !self.report.fence().may_write() {
-                (table, compared) = (Table::default(), None);
+                (table, compare_at) = (Table::default(), 0);
                 continue;
             }
-            if compared.is_none_or(|at| turn >= at + COMPARE_EVERY) {
+            if turn >= compare_at {
                 // A store that cannot be read is told of when it cannot be written.
-                if let Ok(stored) = self.store.asset_statuses().await {
-                    table.compare(&self.plans, &self.names, stored);
-                    compared = Some(turn);
-                }
+                compare_at = match self.store.asset_statuses().await {
+                    Ok(stored) => {
+                        table.compare(&self.plans, &self.names, stored);
+                        turn + COMPARE_EVERY
+                    }
+                    Err(_) => turn + TIMES_EVERY,
+                };
             }
             let times_too = turn % TIMES_EVERY == 0;
             let standing = Standing::new(&self.report);

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use self::socket::Socket;
 
-/// After its close frame a peer ends the connection within this time, or we do.
+/// After its close frame a peer ends the connection within this time, or we do; as long as the lifecycle waits after ours.
 const FAREWELL_LIMIT: Duration = Duration::from_millis(1_500);
 
 type Dial = Pin<Box<dyn Future<Output = Result<Socket, DialFailure>> + Send>>;
@@ -65,7 +65,8 @@ impl Link {
         let Self::Open(open_conn, open) = self else { return };
         if *open_conn == conn {
             open.unflushed = true;
-            // A failed write shows as the end of the stream at the next read.
+            // A failed write shows as the end of the stream, and one that a peer in no mood to read has no room for as an
+            // answer that does not come: the lifecycle waits for neither longer than its stage lasts.
             let _ = open.socket.write(message);
         }
     }

@@ -535,3 +535,29 @@ fn describe(name: &str, outcome: Result<anyhow::Result<()>, JoinError>) -> Strin
         Err(error) => format!("task {name} died: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pump_that_dies_ends_its_task_and_a_task_that_is_dropped_its_pump() {
+        let dead = on_own_thread("a".to_owned(), async { panic!("of this test") }).await;
+        assert_eq!(dead.unwrap_err().to_string(), "its thread died");
+        let failed = on_own_thread("a".to_owned(), async { bail!("no switch") }).await;
+        assert_eq!(failed.unwrap_err().to_string(), "no switch");
+
+        let (alive, ended) = oneshot::channel::<()>();
+        let mut pumps = Tasks::default();
+        pumps.spawn(
+            "a",
+            on_own_thread("a".to_owned(), async move {
+                let _alive = alive;
+                std::future::pending().await
+            }),
+        );
+        tokio::task::yield_now().await;
+        drop(pumps);
+        assert!(ended.await.is_err(), "it was dropped with what it owned");
+    }
+}

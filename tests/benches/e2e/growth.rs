@@ -10,7 +10,7 @@ use e2e::{sqlite, wait_for};
 
 use super::feeder::{Feed, Feeder};
 use super::throughput::{Run, TAPE, one_run};
-use super::{LIMIT, RUNS, cpu_s, median, status_mib, total};
+use super::{LIMIT, RUNS, cpu_s, median, mib, total};
 
 pub(crate) fn measure() {
     by_symbols();
@@ -159,9 +159,9 @@ fn over_time() {
         let at = Duration::from_secs(after_s);
         wait_for("the time", LIMIT, || (began.elapsed() >= at).then_some(()));
         let millions = total(&producer) as f64 / 1e6;
-        println!("| {after_s} | {millions:.1} | {:.1} |", status_mib(&producer, "VmRSS"));
+        println!("| {after_s} | {millions:.1} | {:.1} |", mib(producer.process.memory_kib()));
     }
-    println!("\npeak {:.1} MiB", status_mib(&producer, "VmHWM"));
+    println!("\npeak {:.1} MiB", mib(producer.process.peak_kib()));
 }
 
 fn start() {

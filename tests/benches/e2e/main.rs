@@ -86,7 +86,7 @@ fn flips() {
     println!("\nMemory at rest and at 50,000 messages/s, 11,000 symbols\n");
     std::fs::write(&flag, "off\n").expect("a flag");
     producer.wait_status("paused", LIMIT, |s| s["status"] == "paused");
-    println!("paused: {:.1} MiB resident", status_mib(&producer, "VmRSS"));
+    println!("paused: {:.1} MiB resident", mib(producer.process.memory_kib()));
     let mut last_record_ms = Vec::new();
     let mut effect_ms = Vec::new();
     for _ in 0..FLIPS {
@@ -104,7 +104,7 @@ fn flips() {
         last_record_ms.push(since(halted.time_us()) + after_decision("last_record_ms"));
         effect_ms.push(since(halted.time_us()) + after_decision("effect_ms"));
     }
-    println!("under load: {:.1} MiB resident at the peak", status_mib(&producer, "VmHWM"));
+    println!("under load: {:.1} MiB resident at the peak", mib(producer.process.peak_kib()));
     println!("\nFrom the edit of the flag at 50,000 messages/s, {FLIPS} flips, milliseconds\n");
     println!("| to | p50 | p90 | p99 | max |");
     println!("|---|---|---|---|---|");
@@ -126,9 +126,6 @@ fn cpu_s(process: u32) -> Option<f64> {
     Some(ticks as f64 / 100.0)
 }
 
-fn status_mib(producer: &Producer, field: &str) -> f64 {
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", producer.process.id())).expect("a process");
-    let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
-    line.split_whitespace().nth(1).expect("a number").parse::<f64>().expect("kB") / 1024.0
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
 }

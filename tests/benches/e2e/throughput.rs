@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::feeder::{Feed, Feeder};
-use super::{LIMIT, RUNS, cpu_s, median, status_mib, wait_whole};
+use super::{LIMIT, RUNS, cpu_s, median, mib, wait_whole};
 
 /// As the tape: trades, quotes and bars over all symbols.
 pub(crate) const TAPE: Feed = Feed {
@@ -105,7 +105,7 @@ pub(crate) fn one_run(feeder: &Feeder, run: Run, certificates: &Path) -> (f64, f
     let used_s = cpu_s() - before_s;
     let lost = format!("market_ingest_sink_dropped_total{{sink=\"{}\"}}", run.sink);
     assert_eq!(producer.metric(&lost), Some(0.0), "records were given up");
-    (feeder.messages as f64 / used_s / 1e6, status_mib(&producer, "VmHWM"))
+    (feeder.messages as f64 / used_s / 1e6, mib(producer.process.peak_kib()))
 }
 
 /// Counts the instructions of a whole run, if the arguments say so, for `scripts/instructions`.

@@ -145,6 +145,18 @@ async fn a_flag_that_is_written_in_pieces_is_told_again_with_who_and_why() {
 }
 
 #[tokio::test]
+async fn a_flag_that_is_not_there_at_the_start_is_told_once() {
+    let place = Place::new();
+    let (flag, poll) = (place.path("none/enabled"), Duration::from_millis(5));
+    let rig = Rig::start(Config { poll, ..config(&flag) }).await;
+    tokio::time::sleep(10 * poll).await;
+    let records = rig.stop().await;
+    let told = records.with_message(&["the flag file is not there; until it is, it has no opinion"]);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].field("file"), flag.to_str());
+}
+
+#[tokio::test]
 async fn a_flood_of_inputs_does_not_delay_the_file() {
     let (_place, flag) = Place::with_flag("on");
     let (inputs, receiver) = mpsc::channel(1024);

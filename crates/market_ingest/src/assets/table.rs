@@ -41,9 +41,7 @@ pub(super) struct Table {
     next: usize,
     /// What the statuses were judged by.
     judged: Option<Standing>,
-    /// Every job has followed the decision that stands.
-    followed: bool,
-    /// Every status is written.
+    /// Every status is written as it was judged.
     settled: bool,
 }
 
@@ -62,15 +60,13 @@ struct Row {
     written: Option<Written>,
 }
 
-/// What a row holds. The time is none where this process did not write it.
-type Written = (&'static str, Option<i64>);
+/// What a row holds: its status, empty where that is no word of ours, and the time that this process wrote, 0 for none.
+type Written = (&'static str, i64);
 
-/// A row to write.
+/// A row to write, with the time of its newest event, 0 before the first.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Due {
     row: usize,
-    status: &'static str,
-    /// 0 before the first.
     ts: i64,
 }
 
@@ -99,6 +95,25 @@ impl PartialEq for Standing {
     }
 }
 
+/// What a job subscribes to.
+struct Job<'a> {
+    name: &'a str,
+    pairs: HashSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Job<'a> {
+    fn new(plan: &'a JobPlan) -> Self {
+        let pairs = plan.pairs.iter().map(|(channel, symbol)| (channel.as_str(), symbol.as_str()));
+        Self { name: &plan.name, pairs: pairs.collect() }
+    }
+
+    /// By name, or by `*` if its feed can carry it.
+    fn subscribes(&self, at: usize, symbol: &str) -> bool {
+        self.pairs.contains(&(CHANNELS[at], symbol))
+            || self.pairs.contains(&(CHANNELS[at], EVERY_SYMBOL)) && backfill::is_carried(self.name, symbol)
+    }
+}
+
 impl Table {
     /// Whether the status of every row is written as it stands now.
     pub(super) fn is_settled(&self, standing: &Standing) -> bool {
@@ -112,32 +127,28 @@ impl Table {
 
     /// Takes up what the store has: rows of an earlier process or of an operator, and what became of our own.
     pub(super) fn compare(&mut self, plans: &[JobPlan], names: &AssetNames, stored: Vec<AssetStatus>) {
-        let mut written: Vec<Option<Written>> = self.rows.iter().map(|_| None).collect();
+        let jobs: Vec<Job> = plans.iter().map(Job::new).collect();
+        let mut written: Vec<Option<Written>> = vec![None; self.rows.len()];
         for (name, timeframe, status) in stored {
             let Some(at) = CHANNELS.iter().position(|own| *own == channel(&timeframe)) else { continue };
             let name: Arc<str> = name.into();
             let symbol = names.symbol(&name);
-            let is_ours = |plan: &JobPlan| {
-                plan.pairs.iter().any(|(channel, own)| {
-                    let every = own == EVERY_SYMBOL && backfill::is_carried(&plan.name, &symbol);
-                    channel == CHANNELS[at] && (every || **own == *symbol)
-                })
-            };
             let row = match self.named.get(&(Arc::clone(&name), at)) {
                 Some(row) => *row,
-                None if plans.iter().any(is_ours) => {
+                None if jobs.iter().any(|job| job.subscribes(at, &symbol)) => {
                     written.push(None);
                     self.push(name, symbol, None, at)
                 }
                 None => continue,
             };
             let status = ["running", "paused"].into_iter().find(|word| status.as_deref() == Some(word));
-            let ts = self.rows[row].written.and_then(|(_, ts)| ts);
+            let ts = self.rows[row].written.map_or(0, |(_, ts)| ts);
             written[row] = Some((status.unwrap_or_default(), ts));
         }
         for (row, written) in self.rows.iter_mut().zip(written) {
             row.written = written;
         }
+        self.settled = false;
     }
 
     /// Adds rows: everything subscribed by name, and everything that has come by `*`.
@@ -180,24 +191,14 @@ impl Table {
     /// A row of several jobs is paused when it is in all of them.
     pub(super) fn judge(&mut self, plans: &[JobPlan], standing: Standing) {
         if plans.iter().any(|plan| !standing.is_followed_by(&plan.name)) {
-            self.followed = false;
             return;
         }
-        self.followed = true;
         let as_before = self.judged.as_ref() == Some(&standing);
         let coverage = Coverage::new(&standing.decided.decision.holds);
-        let jobs: Vec<_> = plans
-            .iter()
-            .map(|plan| {
-                let pairs = plan.pairs.iter().map(|(channel, symbol)| (channel.as_str(), symbol.as_str()));
-                (pairs.collect::<HashSet<_>>(), coverage.job(&plan.name))
-            })
-            .collect();
+        let jobs: Vec<_> = plans.iter().map(|plan| (Job::new(plan), coverage.job(&plan.name))).collect();
         for row in self.rows.iter_mut().filter(|row| !as_before || row.status.is_empty()) {
-            let channel = CHANNELS[row.at];
-            let runs = jobs.iter().any(|(pairs, holds)| {
-                holds.held_channels(&row.symbol) & 1 << row.at == 0
-                    && (pairs.contains(&(channel, EVERY_SYMBOL)) || pairs.contains(&(channel, &*row.symbol)))
+            let runs = jobs.iter().any(|(job, holds)| {
+                holds.held_channels(&row.symbol) & 1 << row.at == 0 && job.subscribes(row.at, &row.symbol)
             });
             row.status = if runs { "running" } else { "paused" };
         }
@@ -211,15 +212,15 @@ impl Table {
         let in_turn = (self.next..self.rows.len()).chain(0..self.next);
         for (at, row) in in_turn.map(|at| (at, &self.rows[at])).filter(|(_, row)| !row.status.is_empty()) {
             let ts = row.id.and_then(|id| times[row.at].get(id.index())).copied().unwrap_or(0);
-            let due = Due { row: at, status: row.status, ts };
+            let due = Due { row: at, ts };
             match row.written {
                 None => new.push(due),
                 Some((status, _)) if status != row.status => statuses.push(due),
-                Some((_, written)) if written != Some(ts) => later.push(due),
+                Some((_, written)) if written != ts => later.push(due),
                 Some(_) => {}
             }
         }
-        self.settled = self.followed && statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX;
+        self.settled = statuses.len() <= STATUSES_MAX && new.len() <= TIMES_MAX;
         statuses.truncate(STATUSES_MAX);
         let room = TIMES_MAX.saturating_sub(new.len());
         statuses.extend(new.into_iter().take(TIMES_MAX));
@@ -235,7 +236,7 @@ impl Table {
         AssetUpdate {
             canonical_symbol: row.name.to_string(),
             timeframe: timeframe(CHANNELS[row.at]).to_owned(),
-            status: due.status,
+            status: row.status,
             last_event_ts: (due.ts != 0).then(|| Timestamp::from_nanoseconds(due.ts)),
         }
     }
@@ -243,18 +244,25 @@ impl Table {
     /// The store has them.
     pub(super) fn written(&mut self, due: &[Due]) {
         for due in due {
-            self.rows[due.row].written = Some((due.status, Some(due.ts)));
+            let row = &mut self.rows[due.row];
+            row.written = Some((row.status, due.ts));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ingest_switch::{Decision, Hold, Source};
+
     use super::*;
 
     fn row(name: &str, status: &'static str, written: Option<(&'static str, i64)>, index: u32) -> Row {
-        let written = written.map(|(status, ts)| (status, Some(ts)));
         Row { name: name.into(), symbol: name.into(), id: Some(SymbolId(index)), at: 0, status, written }
+    }
+
+    fn plan(name: &str, pairs: &[(&str, &str)]) -> JobPlan {
+        let pairs = pairs.iter().map(|(channel, symbol)| ((*channel).to_owned(), (*symbol).to_owned()));
+        JobPlan { name: name.to_owned(), pairs: pairs.collect() }
     }
 
     #[test]
@@ -303,12 +311,53 @@ mod tests {
         }
     }
 
+    /// A decision that holds one scope or none, and what each job has followed.
+    fn standing(seq: u64, holds: Option<&str>, jobs: &[(&str, u64)]) -> Standing {
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        let hold = |scope: &str| Hold {
+            source: Source::new("test".to_owned()),
+            scope: scope.parse().unwrap(),
+            since,
+            reason: None,
+            actor: None,
+            until: None,
+        };
+        let decision = Decision {
+            enabled: true,
+            source: None,
+            holds: holds.map(hold).into_iter().collect(),
+            flag_fresh: true,
+            doubts: Vec::new(),
+            generation: None,
+            since,
+        };
+        let decided = Decided { decision, at: std::time::Instant::now(), seq };
+        Standing { decided, jobs: jobs.iter().map(|(name, seq)| ((*name).into(), Some(*seq))).collect() }
+    }
+
+    #[test]
+    fn while_a_decision_is_on_its_way_the_last_status_stands() {
+        let plans = [plan("sip", &[("trades", "*")]), plan("crypto-us", &[("trades", "*")])];
+        let rows = vec![row("IBM", "", None, 0), row("BTC/USD", "", None, 1)];
+        let mut table = Table { rows, ..Table::default() };
+        let mut statuses = |standing: Standing| {
+            table.judge(&plans, standing);
+            let _ = table.due(&Times::default(), false);
+            table.rows.iter().map(|row| row.status).collect::<Vec<_>>()
+        };
+        let one = Some("job:crypto-us");
+        assert_eq!(statuses(standing(1, one, &[("sip", 1), ("crypto-us", 0)])), ["", ""]);
+        // A job for every symbol is one for what its feed carries.
+        assert_eq!(statuses(standing(1, one, &[("sip", 1), ("crypto-us", 1)])), ["running", "paused"]);
+        assert_eq!(statuses(standing(2, None, &[("sip", 2), ("crypto-us", 1)])), ["running", "paused"]);
+        let followed = || standing(2, None, &[("sip", 2), ("crypto-us", 2)]);
+        assert_eq!(statuses(followed()), ["running", "running"]);
+        assert!(table.is_settled(&followed()));
+        assert!(!table.is_settled(&standing(3, None, &[("sip", 3), ("crypto-us", 2)])));
+    }
+
     #[test]
     fn a_name_has_one_row_on_a_channel_whoever_asks_for_it() {
-        let plan = |name: &str, pairs: &[(&str, &str)]| JobPlan {
-            name: name.to_owned(),
-            pairs: pairs.iter().map(|(c, s)| ((*c).to_owned(), (*s).to_owned())).collect(),
-        };
         let plans = [
             plan("sip", &[("trades", "IBM"), ("bars", "IBM"), ("trades", "*")]),
             plan("iex", &[("trades", "IBM")]),

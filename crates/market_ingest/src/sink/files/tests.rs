@@ -138,3 +138,12 @@ async fn a_directory_that_cannot_be_written_is_an_error_until_it_can() {
     assert_eq!(desk.files(".ndjson.zst")[0].1, 2);
     assert!(sink.take_overflows().is_empty());
 }
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let desk = Desk::new();
+    let dir = desk.dir.path().join("file").join("records");
+    fs::write(desk.dir.path().join("file"), "").unwrap();
+    let error = Naming::new(dir.clone(), "ndjson").create("quotes").unwrap_err();
+    assert!(error.to_string().starts_with(&format!("{}: ", dir.display())), "{error}");
+}
