@@ -160,7 +160,9 @@ async fn show(report: &Arc<Report>) {
         let rate = (messages - last.1) as f64 / last.0.elapsed().as_secs_f64().max(1e-3);
         last = (Instant::now(), messages);
 
-        let starting = jobs.iter().any(|job| job.status() == JobStatus::Starting);
+        // Also before the lease: the venue is in this process, so that nothing has come yet is no news.
+        let starting =
+            jobs.iter().any(|job| job.status() == JobStatus::Starting) || messages == 0 && !report.paused();
         let (word, because) = match (starting, verdict.tradeable) {
             (true, _) => ("starting", ""),
             (false, true) => (verdict.standing.as_str(), ""),

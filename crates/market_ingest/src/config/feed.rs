@@ -408,7 +408,11 @@ fn credentials(raw: &Raw, base: Option<&BaseUrl>, problems: &mut Problems) -> Op
         // A venue on this machine still wants two words in its handshake.
         None if optional => Some(SecretString::from("loopback".to_owned())),
         None => {
-            problems.add(variable, "nothing", "Alpaca's key, unless ALPACA_STREAM_URL is a loopback host");
+            problems.add(
+                variable,
+                "nothing",
+                "Alpaca's key and secret, unless ALPACA_STREAM_URL is a loopback host",
+            );
             None
         }
     };
